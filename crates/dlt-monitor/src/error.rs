@@ -1,0 +1,3 @@
+//! Why dlt-monitor ends in failure: what its pipeline cannot wait out.
+
+pub use pipeline::Error;

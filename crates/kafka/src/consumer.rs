@@ -1,0 +1,235 @@
+//! A consumer: one member of a group, what it is given and what it reads.
+//!
+//! ```text
+//!   coordinator ◀── join, sync, heartbeat, leave ── MemberTask ──▶ events  (assigned, revoked, lost, trouble)
+//!                                                        │
+//!        leaders ◀── one fetch for all partitions ── FetchTask ──▶ fetched (batches, still encoded)
+//!                                                        ▲
+//!   coordinator ◀── commit ─────────────────────────── Handle ◀── start, pause, resume, seek, stop, commit, close
+//! ```
+//!
+//! A partition is read only after [`Handle::start`]: whoever consumes decides where (a sink may keep offsets of its
+//! own). Neither channel is unbounded: a reader that does not keep up holds the fetches back, never the heartbeats.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kafka_protocol::error::ParseResponseErrorCode;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cluster::{Client, Lane};
+use crate::error::Error;
+use crate::fetch::{Board, FetchConfig, FetchTask, Fetched, Incarnation};
+use crate::group::member::{MemberTask, Membership};
+use crate::lag::Committed;
+use crate::types::{BrokerId, Offset, TopicPartition};
+
+/// OffsetCommit 8 is the last version before topic ids took the place of names.
+const OFFSET_COMMIT_VERSION: i16 = 8;
+/// Group events that may wait; a member has seldom more than one.
+const EVENT_QUEUE: usize = 16;
+/// Fetch responses that may wait for the reader, besides the one that it works on.
+const FETCHED_QUEUE: usize = 1;
+
+/// How a member joins and reads.
+#[derive(Debug, Clone)]
+pub struct ConsumerConfig {
+    /// The group.
+    pub group: String,
+    /// The topics that it reads.
+    pub topics: Vec<Arc<str>>,
+    /// Silence after which the coordinator gives our partitions to others.
+    pub session_timeout: Duration,
+    /// Interval of the heartbeats; at most a third of the session time-out.
+    pub heartbeat_interval: Duration,
+    /// How long a rebalance waits for a member, and how long a revoked partition may take to be handed back.
+    pub rebalance_timeout: Duration,
+    /// How records are fetched.
+    pub fetch: FetchConfig,
+}
+
+/// What happens to the member.
+#[derive(Debug)]
+pub enum GroupEvent {
+    /// These are ours from now on; may be empty (more members than partitions, or nothing new).
+    Assigned(Vec<AssignedPartition>),
+    /// These are to be handed back: finish or drop what is in flight, commit, then drop the [`Revocation`].
+    Revoked(Revocation),
+    /// These are no longer ours, and may already be somebody else's: write and commit nothing more of them.
+    Lost(Vec<TopicPartition>),
+    /// The member cannot reach its group at the moment and goes on trying.
+    Trouble(Error),
+    /// The member has given up: waiting does not help.
+    Failed(Error),
+}
+
+/// A partition that came to us, and where the group stands in it.
+#[derive(Debug, Clone)]
+pub struct AssignedPartition {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The group's committed offset, if it has one.
+    pub committed: Option<Committed>,
+}
+
+/// Partitions to hand back; the group goes on once this is dropped (or the rebalance time-out has passed).
+#[derive(Debug)]
+pub struct Revocation {
+    /// The partitions.
+    pub partitions: Vec<TopicPartition>,
+    /// Dropped with the revocation: that is the answer to the member.
+    pub(crate) done: oneshot::Sender<()>,
+}
+
+impl Revocation {
+    /// Says that everything of the partitions is committed or dropped.
+    pub fn finish(self) {
+        // The member may have stopped waiting: the partitions are lost then, and it says so itself.
+        let _ = self.done.send(());
+    }
+}
+
+/// One offset to commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Position after the last record that was processed.
+    pub offset: Offset,
+    /// Stored beside it.
+    pub metadata: String,
+}
+
+/// A member of a group.
+pub struct Consumer {
+    /// What happens to the member.
+    pub events: mpsc::Receiver<GroupEvent>,
+    /// What was read.
+    pub fetched: mpsc::Receiver<Vec<Fetched>>,
+    /// How to steer it.
+    pub handle: Handle,
+}
+
+/// Steers a [`Consumer`]; clones steer the same one.
+#[derive(Clone)]
+pub struct Handle {
+    client: Client,
+    group: Arc<str>,
+    board: Arc<Board>,
+    membership: Arc<Mutex<Membership>>,
+    lane: usize,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Consumer {
+    /// Starts to join. Never fails: what is in the way comes as [`GroupEvent::Trouble`] or [`GroupEvent::Failed`].
+    pub fn join(client: Client, config: ConsumerConfig) -> Self {
+        let (events_in, events) = mpsc::channel(EVENT_QUEUE);
+        let (fetched_in, fetched) = mpsc::channel(FETCHED_QUEUE);
+        let handle = Handle {
+            group: Arc::from(config.group.as_str()),
+            board: Arc::default(),
+            membership: Arc::default(),
+            lane: client.unique_lane(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            client: client.clone(),
+        };
+        let fetch = FetchTask {
+            client: client.clone(),
+            config: config.fetch.clone(),
+            board: Arc::clone(&handle.board),
+            fetched: fetched_in,
+            lane: Lane::Fetch(handle.lane),
+        };
+        let member =
+            MemberTask::new(client, config, events_in, Arc::clone(&handle.membership), handle.closing.clone(), handle.lane);
+        let closing = handle.closing.clone();
+        handle.tasks.spawn(async move { closing.run_until_cancelled_owned(fetch.run()).await });
+        handle.tasks.spawn(member.run());
+        handle.tasks.close();
+        Self { events, fetched, handle }
+    }
+}
+
+impl Handle {
+    /// Begins to read a partition at `offset`. What was fetched of it before is of another incarnation.
+    pub fn start(&self, partition: &TopicPartition, offset: Offset) -> Incarnation {
+        self.board.start(partition, offset)
+    }
+
+    /// Stops fetching a partition until [`Handle::resume`]; what is under way still comes.
+    pub fn pause(&self, partition: &TopicPartition) {
+        self.board.pause(partition);
+    }
+
+    /// Goes on fetching a partition.
+    pub fn resume(&self, partition: &TopicPartition) {
+        self.board.resume(partition);
+    }
+
+    /// Forgets a partition.
+    pub fn stop(&self, partition: &TopicPartition) {
+        self.board.stop(partition);
+    }
+
+    /// Commits offsets in one request, as the member that we are at the moment.
+    ///
+    /// # Errors
+    /// [`Error`] of the first partition that was refused. While the group rebalances a commit is refused for a moment:
+    /// commit again later. A fenced member's commits are refused for good.
+    pub async fn commit(&self, commits: &[Commit]) -> Result<(), Error> {
+        let (coordinator, request) = self.commit_request(commits)?;
+        let lane = Lane::Member(self.lane);
+        let answer = self.client.call(coordinator, lane, OFFSET_COMMIT_VERSION, &request).await?;
+        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        match partitions.filter_map(|partition| partition.error_code.err()).next() {
+            None => Ok(()),
+            Some(code) => Err(Error::refused("OffsetCommit", format!("group {} (--group)", self.group), code)),
+        }
+    }
+
+    /// Stops fetching, leaves the group and waits until both have happened. Commit before.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.wait().await;
+        self.client.close_lanes(&[Lane::Fetch(self.lane), Lane::Member(self.lane), Lane::Join(self.lane)]);
+    }
+
+    fn commit_request(&self, commits: &[Commit]) -> Result<(BrokerId, OffsetCommitRequest), Error> {
+        let membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        let coordinator =
+            membership.coordinator.ok_or_else(|| Error::NoLeader(format!("the coordinator of group {}", self.group)))?;
+        let mut request = OffsetCommitRequest::default();
+        request.group_id = GroupId(StrBytes::from_string(self.group.to_string()));
+        request.generation_id_or_member_epoch = membership.generation;
+        request.member_id = membership.member_id.clone();
+        request.topics = commit_topics(commits);
+        Ok((coordinator, request))
+    }
+}
+
+fn commit_topics(commits: &[Commit]) -> Vec<OffsetCommitRequestTopic> {
+    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+    for commit in commits {
+        let name = &*commit.partition.topic;
+        let position = topics.iter().position(|topic| topic.name.as_str() == name).unwrap_or_else(|| {
+            let mut topic = OffsetCommitRequestTopic::default();
+            topic.name = TopicName(StrBytes::from_string(name.to_owned()));
+            topics.push(topic);
+            topics.len() - 1
+        });
+        let mut partition = OffsetCommitRequestPartition::default();
+        partition.partition_index = commit.partition.partition.0;
+        partition.committed_offset = commit.offset.0;
+        partition.committed_metadata = Some(StrBytes::from_string(commit.metadata.clone()));
+        topics[position].partitions.push(partition);
+    }
+    topics
+}

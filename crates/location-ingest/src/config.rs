@@ -1,0 +1,164 @@
+//! Flags of location-ingest.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use service::{CommonArgs, Config, Usage};
+
+const ACK_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+const ACK_TIMEOUT_MAX: Duration = Duration::from_mins(2);
+const LINGER_MAX: Duration = Duration::from_secs(1);
+const CLIENT_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+const CLIENT_TIMEOUT_MAX: Duration = Duration::from_mins(10);
+const BODY_MIN: u64 = 256;
+const BODY_MAX: u64 = 64 << 20;
+const BUFFER_MIN: u64 = 1 << 20;
+const BUFFER_MAX: u64 = 4 << 30;
+const COUNT_MAX: usize = 1_000_000;
+const PARTITIONS_MAX: i32 = 10_000;
+
+/// Flags of location-ingest.
+#[derive(Debug, Clone, Parser)]
+pub struct Args {
+    /// Address for drivers' requests; port 0 takes any free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = service::listen_address)]
+    pub listen: SocketAddr,
+
+    /// What to do about topics at the start: create what is missing (auto), insist that they are as expected (check),
+    /// or take them as they are (off)
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = ["auto", "check", "off"])]
+    pub topic_create: String,
+
+    /// Partitions that the topic is created with and expected to have, 1 to 10000
+    #[arg(long, value_name = "COUNT", default_value = "48", value_parser = service::number(1..=PARTITIONS_MAX))]
+    pub topic_partitions: i32,
+
+    /// Dead letter topic, created beside the topic [default: the topic's name with .DLT]
+    #[arg(long, value_name = "TOPIC", value_parser = service::topic_name)]
+    pub dead_letter_topic: Option<String>,
+
+    /// How long Kafka may take to acknowledge an event before the answer is 503, 100ms to 2m
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = service::duration(ACK_TIMEOUT_MIN..=ACK_TIMEOUT_MAX))]
+    pub ack_timeout: Duration,
+
+    /// How long events wait for others to share a request to Kafka when there is much to do, 0ms to 1s; without load
+    /// they wait less
+    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = service::duration(Duration::ZERO..=LINGER_MAX))]
+    pub linger: Duration,
+
+    /// Memory for events that Kafka has not acknowledged yet, 1MiB to 4GiB; when it is used up the answer is 503
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = service::bytes(BUFFER_MIN..=BUFFER_MAX))]
+    pub producer_buffer: usize,
+
+    /// Open connections, 1 to 1000000; further ones wait in the system's backlog
+    #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = service::number(1..=COUNT_MAX))]
+    pub max_connections: usize,
+
+    /// Requests waiting for Kafka at once, 1 to 1000000; further ones get 503
+    #[arg(long, value_name = "COUNT", default_value = "8192", value_parser = service::number(1..=COUNT_MAX))]
+    pub max_requests_in_flight: usize,
+
+    /// Largest body of one position, 256B to 64MiB; larger ones get 413
+    #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = service::bytes(BODY_MIN..=BODY_MAX))]
+    pub max_body: usize,
+
+    /// Largest body of a batch, 256B to 64MiB; larger ones get 413
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = service::bytes(BODY_MIN..=BODY_MAX))]
+    pub max_batch_body: usize,
+
+    /// Most positions in a batch, 1 to 100000; larger ones get 413
+    #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = service::number(1..=100_000_usize))]
+    pub max_batch_positions: usize,
+
+    /// Memory for bodies that arrive in pieces, all clients together, 1MiB to 4GiB; when it is used up they get 503
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = service::bytes(BUFFER_MIN..=BUFFER_MAX))]
+    pub max_body_bytes_in_flight: usize,
+
+    /// How long a connection may take to send a request's header, and may idle between requests, 100ms to 10m
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = service::duration(CLIENT_TIMEOUT_MIN..=CLIENT_TIMEOUT_MAX))]
+    pub header_timeout: Duration,
+
+    /// How long a body may take to arrive before the answer is 408, 100ms to 10m
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = service::duration(CLIENT_TIMEOUT_MIN..=CLIENT_TIMEOUT_MAX))]
+    pub body_timeout: Duration,
+
+    /// The flags that every service has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+impl Config for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+
+    fn check(&self) -> Result<(), Usage> {
+        if self.dead_letter_topic.as_ref() == Some(&self.common.topic) {
+            let remedy = "is the topic of the events itself (--topic); give another one";
+            return Err(Usage::new("--dead-letter-topic", &self.common.topic, remedy));
+        }
+        if self.ack_timeout >= self.common.shutdown_timeout {
+            let (ack, drain) = (self.ack_timeout, self.common.shutdown_timeout);
+            let remedy = format!(
+                "a drain waits for acknowledgements; give less than --shutdown-timeout {}",
+                service::format_duration(drain)
+            );
+            return Err(Usage::new("--ack-timeout", service::format_duration(ack), remedy));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::{Stop, parse};
+
+    use super::*;
+    use crate::INFO;
+
+    fn usage(args: &[&str]) -> String {
+        match parse::<Args>(&INFO, [&["location-ingest"], args].concat()) {
+            Err(Stop::Usage(usage)) => usage.to_string(),
+            other => panic!("no usage error: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_right_by_themselves() {
+        let args = parse::<Args>(&INFO, ["location-ingest"]).unwrap();
+        assert_eq!((args.listen.port(), args.common.metrics_listen.port()), (8080, 9101));
+        assert_eq!((args.topic_partitions, args.max_batch_positions), (48, 1_000));
+    }
+
+    #[test]
+    fn flags_are_checked_together() {
+        let line = usage(&["--ack-timeout", "30s"]);
+        assert_eq!(line, "--ack-timeout 30s: a drain waits for acknowledgements; give less than --shutdown-timeout 25s");
+        let line = usage(&["--topic", "t", "--dead-letter-topic", "t"]);
+        assert!(line.starts_with("--dead-letter-topic t: is the topic of the events itself"), "{line}");
+    }
+
+    #[test]
+    fn each_bad_value_names_its_range() {
+        for (flag, value) in [
+            ("--listen", "8080"),
+            ("--topic-create", "yes"),
+            ("--topic-partitions", "0"),
+            ("--ack-timeout", "5"),
+            ("--linger", "2s"),
+            ("--producer-buffer", "1KiB"),
+            ("--max-connections", "0"),
+            ("--max-requests-in-flight", "-1"),
+            ("--max-body", "1"),
+            ("--max-batch-body", "1GiB"),
+            ("--max-batch-positions", "0"),
+            ("--max-body-bytes-in-flight", "lots"),
+            ("--header-timeout", "0s"),
+            ("--body-timeout", "1h"),
+        ] {
+            let line = usage(&[&format!("{flag}={value}")]);
+            assert!(line.starts_with(&format!("{flag} {value}: ")) && line.lines().count() == 1, "{line}");
+        }
+    }
+}

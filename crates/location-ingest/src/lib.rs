@@ -1,0 +1,88 @@
+//! POST a driver's position, get it acknowledged by Kafka.
+//!
+//! ```text
+//! socket ──server──▶ request ──routes──▶ body ──positions──▶ event ──kafka──▶ acknowledged ──positions──▶ 202
+//!          limits: connections     size, time     one or many        bounded buffer, time limit
+//! ```
+//! A 2xx means that the event is in Kafka, acknowledged by all in-sync replicas. Everything else is a
+//! [`problem::Problem`], whose status code comes from one `match`.
+
+mod body;
+mod config;
+mod error;
+mod kafka;
+mod limits;
+mod metrics;
+mod positions;
+mod problem;
+mod routes;
+mod server;
+
+use std::sync::Arc;
+
+use service::{Context, Info};
+
+pub use config::Args;
+pub use error::Error;
+
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::routes::App;
+use crate::server::Server;
+
+/// What the binary says about itself.
+pub const INFO: Info = Info {
+    name: "location-ingest",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Takes drivers' positions over HTTP and answers when Kafka has acknowledged them.",
+    metrics_listen: "127.0.0.1:9101",
+    buckets: metrics::BUCKETS,
+};
+
+/// Runs the service until shutdown, then finishes what was accepted.
+///
+/// # Errors
+/// The listening address is taken, or Kafka's topics contradict the flags.
+pub async fn run(args: Args, context: Context) -> Result<(), Error> {
+    Ingest::bind(args, context).await?.serve().await
+}
+
+/// The service with its port open and nothing taken in yet.
+pub struct Ingest {
+    args: Args,
+    context: Context,
+    server: Server,
+}
+
+impl Ingest {
+    /// Opens `--listen`.
+    ///
+    /// # Errors
+    /// The address is taken, forbidden or not this machine's.
+    pub async fn bind(args: Args, context: Context) -> Result<Self, Error> {
+        let server = Server::bind(&args, context.shutdown.clone()).await?;
+        Ok(Self { args, context, server })
+    }
+
+    /// The address in use, also when port 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> std::net::SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// See [`run`].
+    ///
+    /// # Errors
+    /// Kafka's topics contradict the flags.
+    pub async fn serve(self) -> Result<(), Error> {
+        let Self { args, context, server } = self;
+        let limits = Limits::new(&args);
+        limits.publish(&context.admin, server.connections());
+        let (publisher, watch) = kafka::start(&args, &context);
+        let app = Arc::new(App { args, limits, metrics: Metrics::new(), publisher: publisher.clone() });
+        let watched = tokio::spawn(watch.run());
+        let served = server.run(app, watched).await;
+        publisher.close().await;
+        served
+    }
+}

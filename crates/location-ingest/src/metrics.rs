@@ -1,0 +1,131 @@
+//! Metrics of location-ingest: names, labels from closed sets, and handles looked up once.
+
+use std::fmt::Write as _;
+
+use event::Reason;
+use hyper::StatusCode;
+use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+
+use crate::problem::{self, Problem};
+
+const REQUESTS: &str = "ingest_requests_total";
+const PROBLEMS: &str = "ingest_problems_total";
+const ACCEPTED: &str = "ingest_events_accepted_total";
+const REJECTED: &str = "ingest_events_rejected_total";
+const UNSENT: &str = "ingest_events_unacknowledged_total";
+const CORRECTED: &str = "ingest_clocks_corrected_total";
+const CLAMPED: &str = "ingest_clocks_clamped_total";
+const LATE: &str = "ingest_events_late_total";
+const ACK: &str = "ingest_ack_seconds";
+const CONNECTIONS: &str = "ingest_connections";
+const REQUESTS_IN_FLIGHT: &str = "ingest_requests_in_flight";
+const BODY_BYTES_IN_FLIGHT: &str = "ingest_body_in_flight_bytes";
+
+/// Acknowledgements take milliseconds; the upper end is the time limit.
+pub(crate) const BUCKETS: &[service::Buckets] = &[(
+    ACK,
+    &[0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0],
+)];
+
+/// Where a request went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// One position.
+    Single,
+    /// An array of positions.
+    Batch,
+    /// Anything else: 404 and 405.
+    Unknown,
+}
+
+impl Route {
+    const ALL: [Self; 3] = [Self::Single, Self::Batch, Self::Unknown];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Batch => "batch",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
+
+/// Handles of every metric that a request touches.
+pub(crate) struct Metrics {
+    requests: [[Counter; CLASSES.len()]; Route::ALL.len()],
+    problems: [Counter; problem::CODES.len()],
+    rejected: Vec<Counter>,
+    pub(crate) accepted: Counter,
+    pub(crate) unacknowledged: Counter,
+    pub(crate) corrected: Counter,
+    pub(crate) clamped: Counter,
+    pub(crate) late: Counter,
+    pub(crate) ack_seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers everything, so that each series is there from the start with 0.
+    pub(crate) fn new() -> Self {
+        describe();
+        let request = |route: Route| CLASSES.map(|class| counter!(REQUESTS, "route" => route.label(), "status" => class));
+        Self {
+            requests: Route::ALL.map(request),
+            problems: problem::CODES.map(|code| counter!(PROBLEMS, "code" => code)),
+            rejected: Reason::ALL.iter().map(|reason| counter!(REJECTED, "reason" => reason.as_str())).collect(),
+            accepted: counter!(ACCEPTED),
+            unacknowledged: counter!(UNSENT),
+            corrected: counter!(CORRECTED),
+            clamped: counter!(CLAMPED),
+            late: counter!(LATE),
+            ack_seconds: histogram!(ACK),
+        }
+    }
+
+    pub(crate) fn request(&self, route: Route, status: StatusCode) {
+        let class = match status.as_u16() {
+            ..400 => 0,
+            400..500 => 1,
+            500.. => 2,
+        };
+        self.requests[route as usize][class].increment(1);
+    }
+
+    pub(crate) fn problem(&self, problem: &Problem) {
+        if let Some(at) = problem::CODES.iter().position(|code| *code == problem.class()) {
+            self.problems[at].increment(1);
+        }
+    }
+
+    pub(crate) fn rejected(&self, reason: Reason) {
+        if let Some(counter) = self.rejected.get(reason as usize) {
+            counter.increment(1);
+        }
+    }
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "Answered requests, by route and class of status.");
+    describe_counter!(PROBLEMS, "Requests answered with a problem, by its code; invalid for any fault of the position.");
+    describe_counter!(ACCEPTED, "Events acknowledged by Kafka.");
+    describe_counter!(REJECTED, "Positions refused for their content, by reason.");
+    describe_counter!(UNSENT, "Valid positions that Kafka did not acknowledge.");
+    describe_counter!(CORRECTED, "Accepted positions whose time was corrected by the phone's sending time.");
+    describe_counter!(CLAMPED, "Accepted positions whose time was ahead of ours and was clamped to the receipt.");
+    describe_counter!(LATE, "Accepted positions that were late: older than 30 s on arrival, history only.");
+    describe_histogram!(ACK, "Time from a request's events being handed to the producer to Kafka's acknowledgement.");
+}
+
+/// Gauges that are read where they live, at each scrape.
+pub(crate) fn in_flight_text(connections: usize, requests: usize, body_bytes: usize) -> String {
+    let mut out = String::new();
+    for (name, help, value) in [
+        (CONNECTIONS, "Open connections.", connections),
+        (REQUESTS_IN_FLIGHT, "Requests waiting for Kafka.", requests),
+        (BODY_BYTES_IN_FLIGHT, "Memory held by bodies that arrive in pieces.", body_bytes),
+    ] {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    }
+    out
+}

@@ -1,0 +1,21 @@
+//! Why a pipeline ends in failure.
+
+/// Displays as one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Kafka refuses us for good.
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
+    /// Settings that contradict each other.
+    #[error("{0}")]
+    Settings(String),
+}
+
+impl service::ServiceError for Error {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Kafka(_) => service::exit::UNAVAILABLE,
+            Self::Settings(_) => service::exit::USAGE,
+        }
+    }
+}

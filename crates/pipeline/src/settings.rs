@@ -1,0 +1,161 @@
+//! How a pipeline runs: the flags that the writers share, and the settings made from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka::topics::Mode;
+
+
+use crate::freshness::Freshness;
+
+const DEFAULT_PARTITIONS: i32 = 48;
+const SESSION_MIN: Duration = Duration::from_secs(1);
+const SESSION_MAX: Duration = Duration::from_mins(5);
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+const COMMIT_MIN: Duration = Duration::from_millis(5);
+const COMMIT_MAX: Duration = Duration::from_secs(10);
+const BUFFER_MIN: u64 = 1 << 20;
+const BUFFER_MAX: u64 = 8 << 30;
+
+/// Flags of every writer.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Pipeline options")]
+pub struct PipelineArgs {
+    /// Topic for records that can never succeed [default: <topic>.DLT]
+    #[arg(long, value_name = "TOPIC", value_parser = service::topic_name)]
+    pub dead_letter_topic: Option<String>,
+
+    /// What to do about missing topics: auto creates them, check ends with an error, off leaves them alone
+    #[arg(long, value_name = "auto|check|off", default_value = "auto")]
+    pub topic_create: Mode,
+
+    /// Partitions of the topic when it is created; fewer than this in an existing one is a warning (check: an error)
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PARTITIONS, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub topic_partitions: i32,
+
+    /// Records fetched and not yet written, over the process, above which fetching pauses
+    #[arg(long, value_name = "RECORDS", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub pause_above: u64,
+
+    /// Records fetched and not yet written below which fetching goes on; below --pause-above
+    #[arg(long, value_name = "RECORDS", default_value_t = 10_000)]
+    pub resume_below: u64,
+
+    /// Bytes fetched and not yet written, over the process, above which fetching pauses
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = service::bytes(BUFFER_MIN..=BUFFER_MAX))]
+    pub buffer_bytes: usize,
+
+    /// Silence after which the group gives this member's partitions to others
+    #[arg(long, value_name = "DURATION", default_value = "6s", value_parser = service::duration(SESSION_MIN..=SESSION_MAX))]
+    pub session_timeout: Duration,
+
+    /// Interval of the heartbeats to the group; at most a third of --session-timeout
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = service::duration(HEARTBEAT_MIN..=SESSION_MAX))]
+    pub heartbeat_interval: Duration,
+
+    /// Interval of offset commits, while there is something new
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = service::duration(COMMIT_MIN..=COMMIT_MAX))]
+    pub commit_interval: Duration,
+}
+
+impl PipelineArgs {
+    /// Checks the flags against each other.
+    ///
+    /// # Errors
+    /// The flag to blame.
+    pub fn check(&self) -> Result<(), service::Usage> {
+        if self.resume_below >= self.pause_above {
+            let remedy = format!("must be below --pause-above ({})", self.pause_above);
+            return Err(service::Usage::new("--resume-below", self.resume_below, remedy));
+        }
+        if self.heartbeat_interval * 3 > self.session_timeout {
+            let limit = service::format_duration(self.session_timeout / 3);
+            let remedy = format!("must be at most a third of --session-timeout ({limit})");
+            return Err(service::Usage::new("--heartbeat-interval", service::format_duration(self.heartbeat_interval), remedy));
+        }
+        Ok(())
+    }
+
+    /// The name of the dead letter topic of `topic`.
+    pub fn dead_letter_topic(&self, topic: &str) -> String {
+        self.dead_letter_topic.clone().unwrap_or_else(|| format!("{topic}{}", kafka::topics::DEAD_LETTER_SUFFIX))
+    }
+}
+
+/// What differs from writer to writer.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The consumer group.
+    pub group: String,
+    /// Records of one batch; a batch holds whole fetched batches, so it may be larger by one of those.
+    pub batch_max: u64,
+    /// How long records may wait for others to share their batch, while records are coming in.
+    pub linger_max: Duration,
+    /// Batches written at a time.
+    pub writers: usize,
+    /// Bytes that the broker gathers for one answer, while records are coming in.
+    pub fetch_min_bytes: i32,
+    /// Set where what is too old need not be written.
+    pub freshness: Option<Freshness>,
+}
+
+/// Everything that a pipeline needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who runs it: for dead letters and as the client's name.
+    pub service: &'static str,
+    /// Version of it: for dead letters.
+    pub version: &'static str,
+    /// Brokers to start from.
+    pub brokers: Vec<String>,
+    /// The topic that is read.
+    pub topic: Arc<str>,
+    /// Where records go that can never succeed; `None`: they are counted and left behind (a reader of dead letters).
+    pub dead_letter_topic: Option<String>,
+    /// What to do about missing topics.
+    pub topic_create: Mode,
+    /// Partitions that the topic should have.
+    pub topic_partitions: i32,
+    /// Bounds of what is fetched and not yet written.
+    pub pause_above: u64,
+    /// See [`PipelineArgs::resume_below`].
+    pub resume_below: u64,
+    /// See [`PipelineArgs::buffer_bytes`].
+    pub buffer_bytes: u64,
+    /// See [`PipelineArgs::session_timeout`].
+    pub session_timeout: Duration,
+    /// See [`PipelineArgs::heartbeat_interval`].
+    pub heartbeat_interval: Duration,
+    /// See [`PipelineArgs::commit_interval`].
+    pub commit_interval: Duration,
+    /// What differs from writer to writer.
+    pub policy: Policy,
+}
+
+impl Settings {
+    /// Puts a writer's settings together.
+    pub fn new(
+        service: &'static str,
+        version: &'static str,
+        common: &service::CommonArgs,
+        args: &PipelineArgs,
+        policy: Policy,
+    ) -> Self {
+        Self {
+            service,
+            version,
+            brokers: common.brokers.clone(),
+            topic: Arc::from(common.topic.as_str()),
+            dead_letter_topic: Some(args.dead_letter_topic(&common.topic)),
+            topic_create: args.topic_create,
+            topic_partitions: args.topic_partitions,
+            pause_above: args.pause_above,
+            resume_below: args.resume_below,
+            buffer_bytes: args.buffer_bytes as u64,
+            session_timeout: args.session_timeout,
+            heartbeat_interval: args.heartbeat_interval,
+            commit_interval: args.commit_interval,
+            policy,
+        }
+    }
+}

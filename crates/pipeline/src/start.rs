@@ -1,0 +1,110 @@
+//! What happens before the first record: topics are made sure of, the sink answers, then the group is joined.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka::topics::Plan;
+use kafka::{Client, ClientConfig, DeadLetterConfig, DeadLetterPublisher, ErrorKind, Producer, ProducerConfig, topics};
+use service::{Component, Context};
+
+use crate::backlog::{Backlog, Limits};
+use crate::error::Error;
+use crate::guard::SinkGuard;
+use crate::lane::Lane;
+use crate::metrics::PipelineMetrics;
+use crate::runtime::{Reports, Runtime};
+use crate::settings::Settings;
+use crate::sink::{Decode, Sink};
+
+/// Pause between attempts while Kafka or the sink is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Bytes of one batch, so that a batch of large records stays small in number.
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// Runs a pipeline until `context.shutdown`, then drains it.
+///
+/// Readiness: the component `kafka` is ready while the member is in its group, `sink` while the sink works.
+///
+/// # Errors
+/// What waiting does not help with: missing rights, topics that contradict `--topic-create check`, wrong marks.
+pub async fn run<D, S>(settings: Settings, decode: D, sink: Arc<S>, context: Context) -> Result<(), Error>
+where
+    D: Decode,
+    S: Sink<Event = D::Event>,
+{
+    let reports =
+        Reports { kafka: context.health.component("kafka"), sink: context.health.component("sink") };
+    let client = Client::new(ClientConfig::new(settings.brokers.clone(), settings.service));
+    let starting = prepare(&settings, &client, &*sink, &reports);
+    let Some(prepared) = context.shutdown.run_until_cancelled(starting).await else { return Ok(()) };
+    let letters = prepared?;
+    let guard = SinkGuard::new(u64::from(std::process::id())).map_err(|error| Error::Settings(error.to_string()))?;
+    let metrics = Arc::new(PipelineMetrics::new(&settings.policy.group));
+    metrics.sink_up.set(1.0);
+    let lane = Lane { decode: Arc::new(decode), sink, letters, guard: Arc::new(guard), metrics };
+    let backlog = Backlog::new(limits(&settings)).map_err(|error| Error::Settings(error.to_string()))?;
+    Runtime::new(settings, client, lane, reports, backlog).run(context.shutdown).await
+}
+
+async fn prepare<S: Sink>(
+    settings: &Settings,
+    client: &Client,
+    sink: &S,
+    reports: &Reports,
+) -> Result<Option<DeadLetterPublisher>, Error> {
+    let plan = Plan {
+        topic: settings.topic.to_string(),
+        dead_letter_topic: settings.dead_letter_topic.clone(),
+        partitions: settings.topic_partitions,
+    };
+    let topics = wait_for_kafka(&reports.kafka, || topics::ensure(client, settings.topic_create, &plan)).await?;
+    topics.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let letters = match &settings.dead_letter_topic {
+        Some(topic) => Some(wait_for_kafka(&reports.kafka, || publisher(settings, client, topic)).await?),
+        None => None,
+    };
+    while let Err(error) = sink.probe().await {
+        reports.sink.not_ready(error.to_string());
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+    reports.sink.ready();
+    Ok(letters)
+}
+
+async fn publisher(settings: &Settings, client: &Client, topic: &str) -> Result<DeadLetterPublisher, kafka::Error> {
+    let producer = Producer::new(client.clone(), ProducerConfig::default_for_letters());
+    let config = DeadLetterConfig {
+        dead_letter_topic: Arc::from(topic),
+        group: settings.policy.group.clone(),
+        service: settings.service.to_owned(),
+        version: settings.version.to_owned(),
+    };
+    producer.warm(topic).await?;
+    Ok(DeadLetterPublisher::new(producer, config))
+}
+
+/// Tries until Kafka answers; what waiting does not help with is handed on.
+async fn wait_for_kafka<T, F>(component: &Component, attempt: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, kafka::Error>>,
+{
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) if error.kind() == ErrorKind::Fatal => return Err(error.into()),
+            Err(error) => component.not_ready(error.to_string()),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        batch_records: settings.policy.batch_max,
+        batch_bytes: BATCH_BYTES,
+        pause_above: settings.pause_above,
+        resume_below: settings.resume_below,
+        buffer_bytes: settings.buffer_bytes,
+    }
+}

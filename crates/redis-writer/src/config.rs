@@ -1,0 +1,166 @@
+//! The flags of redis-writer.
+
+use std::time::Duration;
+
+use pipeline::{Freshness, PipelineArgs, Policy};
+use service::{CommonArgs, Usage};
+
+use crate::redis::{SinkConfig, check_url};
+use crate::{Conflate, ValueFormat};
+
+/// The consumer group of the map.
+pub const DEFAULT_GROUP: &str = "driver-location-redis";
+
+const TIMEOUT_MIN: Duration = Duration::from_millis(50);
+const TIMEOUT_MAX: Duration = Duration::from_secs(30);
+const TTL_MIN: Duration = Duration::from_secs(1);
+const TTL_MAX: Duration = Duration::from_hours(24);
+const BATCH_LIMIT: u64 = 10_000;
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+const FETCH_LIMIT: u64 = 1 << 20;
+/// Kafka stores it as a short string of 32,767 bytes at most; nobody needs more than this.
+const GROUP_MAX_BYTES: usize = 255;
+const KEY_PREFIX_MAX_BYTES: usize = 128;
+
+/// Everything that redis-writer can be told.
+#[derive(Debug, Clone, clap::Parser)]
+pub struct Config {
+    /// Flags that every service has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Flags of the consumer runtime.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+
+    /// How batches are made for Redis.
+    #[command(flatten)]
+    pub batch: BatchArgs,
+
+    /// Flags of the map.
+    #[command(flatten)]
+    pub redis: RedisArgs,
+}
+
+/// How batches are made for Redis.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Pipeline options")]
+pub struct BatchArgs {
+    /// Consumer group
+    #[arg(long, value_name = "GROUP", default_value = DEFAULT_GROUP, value_parser = group)]
+    pub group: String,
+
+    /// Records of one batch, 1 to 10000
+    #[arg(long, value_name = "RECORDS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=BATCH_LIMIT))]
+    pub batch_max: u64,
+
+    /// How long records may wait for others to share their batch while records are coming in, 0ms to 1s
+    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = service::duration(Duration::ZERO..=LINGER_LIMIT))]
+    pub linger_max: Duration,
+
+    /// Batches written to Redis at a time, 1 to 64
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub writers: u8,
+
+    /// Bytes that a broker gathers for one answer while records are coming in, 1B to 1MiB
+    #[arg(long, value_name = "BYTES", default_value = "10KiB", value_parser = service::bytes(1..=FETCH_LIMIT))]
+    pub fetch_min_bytes: usize,
+}
+
+/// Flags of the map.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Redis options")]
+pub struct RedisArgs {
+    /// Where Redis is: redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT[?node=HOST:PORT…] or redis-sentinel://HOST:PORT?sentinelServiceName=NAME
+    #[arg(long, value_name = "URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    pub redis_url: String,
+
+    /// The longest wait for an answer of Redis, 50ms to 30s
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = service::duration(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    pub redis_timeout: Duration,
+
+    /// How long a position may be seen, from its effective time on, 1s to 24h
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = service::duration(TTL_MIN..=TTL_MAX))]
+    pub position_ttl: Duration,
+
+    /// Put before the driver id to make the key of a position
+    #[arg(long, value_name = "TEXT", default_value = "driver:loc:")]
+    pub key_prefix: String,
+
+    /// Form of the value under a driver's key
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    pub value_format: ValueFormat,
+
+    /// Whether only the newest position of each driver in a batch is written
+    #[arg(long, value_name = "WHEN", default_value = "on")]
+    pub conflate: Conflate,
+}
+
+impl service::Config for Config {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+
+    fn check(&self) -> Result<(), Usage> {
+        self.pipeline.check()?;
+        let url = &self.redis.redis_url;
+        check_url(url).map_err(|error| Usage::new("--redis-url", without_credentials(url), error.to_string()))?;
+        let prefix = &self.redis.key_prefix;
+        if prefix.len() > KEY_PREFIX_MAX_BYTES || prefix.chars().any(char::is_control) {
+            let remedy = format!("give at most {KEY_PREFIX_MAX_BYTES} bytes without control characters");
+            return Err(Usage::new("--key-prefix", prefix, remedy));
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            group: self.batch.group.clone(),
+            batch_max: self.batch.batch_max,
+            linger_max: self.batch.linger_max,
+            writers: self.batch.writers.into(),
+            fetch_min_bytes: i32::try_from(self.batch.fetch_min_bytes).unwrap_or(i32::MAX),
+            freshness: Some(Freshness { life: self.redis.position_ttl }),
+        }
+    }
+}
+
+fn group(text: &str) -> Result<String, String> {
+    let fits = (1..=GROUP_MAX_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err(format!("give 1 to {GROUP_MAX_BYTES} bytes without control characters")) }
+}
+
+impl RedisArgs {
+    pub(crate) fn sink_config(&self) -> SinkConfig {
+        SinkConfig {
+            url: self.redis_url.clone(),
+            timeout: self.redis_timeout,
+            position_ttl: self.position_ttl,
+            key_prefix: self.key_prefix.clone(),
+            value_format: self.value_format,
+            conflate: self.conflate,
+        }
+    }
+}
+
+/// A URL as logs and terminals may show it.
+fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}***{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_never_shown() {
+        assert_eq!(without_credentials("redis://user:se@cret@host:1/2"), "redis://***@host:1/2");
+        assert_eq!(without_credentials("redis://host"), "redis://host");
+        assert_eq!(without_credentials("host@x"), "host@x");
+    }
+}

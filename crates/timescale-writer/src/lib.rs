@@ -1,0 +1,1 @@
+//! Kafka to TimescaleDB: the history, completeness first

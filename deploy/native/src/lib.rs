@@ -1,0 +1,1 @@
+//! Real Kafka, Redis and PostgreSQL without containers, for the demo, the tests and developers

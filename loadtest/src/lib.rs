@@ -1,0 +1,33 @@
+//! The surge, the faults and the proof.
+
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod evidence;
+pub mod fleet;
+pub mod generator;
+pub mod ledger;
+pub mod losses;
+pub mod plan;
+pub mod poison;
+pub mod postgres;
+pub mod prober;
+pub mod procfs;
+pub mod quantile;
+pub mod recovery;
+pub mod redis;
+pub mod report;
+pub mod request;
+pub mod response;
+pub mod roster;
+pub mod sampler;
+pub mod scenario;
+pub mod scrape;
+pub mod screen;
+pub mod specification;
+pub mod staleness;
+pub mod table;
+pub mod thresholds;
+pub mod verdict;
+pub mod wire;
+pub mod witness;

@@ -1,0 +1,45 @@
+//! What can happen to the pipeline.
+
+use std::time::Duration;
+
+use crate::specification::Row;
+
+/// A course of load and faults with a verdict at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// The surge of the specification, malformed records at its peak, and Redis away after it.
+    Surge,
+}
+
+impl Scenario {
+    /// Every scenario.
+    pub const ALL: [Self; 1] = [Self::Surge];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Surge => "surge",
+        }
+    }
+}
+
+/// How long the stages of the surge last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SurgeLength {
+    /// As long as a person waits for a demo.
+    Short,
+    /// As specified.
+    Full,
+}
+
+impl SurgeLength {
+    /// How long a stage lasts.
+    #[must_use]
+    pub fn of(self, row: &Row) -> Duration {
+        match self {
+            Self::Short => Duration::from_secs(row.short_s),
+            Self::Full => Duration::from_secs(row.full_s),
+        }
+    }
+}
