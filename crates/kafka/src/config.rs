@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// How long a TCP connection and its handshake may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a broker may take to answer, beyond the time that the request itself lets it wait.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read: a fetch of `fetch_max_bytes` may grow by one batch of the topic's `max.message.bytes`.
-pub const MAX_RESPONSE_BYTES: usize = 128 * 1024 * 1024;
+pub(crate) const MAX_RESPONSE_BYTES: usize = 128 * 1024 * 1024;
 
 /// How to reach a cluster.
 #[derive(Debug, Clone)]

@@ -359,7 +359,7 @@ impl FetchTask {
 
     async fn take_partition(&self, wanted: Wanted, data: PartitionData) -> Option<Fetched> {
         match data.error_code.err() {
-            None => self.take_records(wanted, data),
+            None => self.take_records(&wanted, data),
             Some(ResponseError::OffsetOutOfRange) => self.jump(wanted).await,
             Some(code) => {
                 self.board.defer(&wanted, Instant::now() + RETRY_PAUSE);
@@ -374,15 +374,15 @@ impl FetchTask {
         }
     }
 
-    fn take_records(&self, wanted: Wanted, data: PartitionData) -> Option<Fetched> {
+    fn take_records(&self, wanted: &Wanted, data: PartitionData) -> Option<Fetched> {
         let records = data.records.filter(|records| !records.is_empty())?;
         let batches = split(records, wanted.position, data.aborted_transactions.unwrap_or_default());
         let next = batches.last()?.next();
-        let Wanted { partition, incarnation, .. } = &wanted;
+        let Wanted { partition, incarnation, .. } = wanted;
         let end = Offset(data.last_stable_offset.max(next.0));
         let fetched =
             Fetched { partition: partition.clone(), incarnation: *incarnation, batches, end, jump: None };
-        self.board.advance(&wanted, next).then_some(fetched)
+        self.board.advance(wanted, next).then_some(fetched)
     }
 
     /// The position is not in the log: before its start (retention has passed us) or behind its end (it was cut).

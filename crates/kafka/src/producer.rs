@@ -276,11 +276,7 @@ impl Producer {
         }
     }
 
-    fn try_put(
-        &self,
-        record: &OutRecord,
-        room: Option<SemaphorePermit<'_>>,
-    ) -> Result<(Delivery, Wake), RejectReason> {
+    fn try_put(&self, record: &OutRecord, room: Option<SemaphorePermit<'_>>) -> Result<(Delivery, Wake), RejectReason> {
         let charge = record.charge();
         if charge > self.handle.config.buffer_bytes.min(MAX_RECORD_BYTES) {
             return Err(RejectReason::TooLarge);

@@ -3,7 +3,10 @@
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use kafka::{Client, ClientConfig, CommitMetadata, ErrorKind, Offset, PartitionId, TopicPartition, TopicSpec};
+use kafka::{
+    Client, ClientConfig, CommitMetadata, Consumer, ConsumerConfig, ErrorKind, FetchConfig, Offset, PartitionId,
+    TopicPartition, TopicSpec,
+};
 use lag_exporter::{Flags, INFO};
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
@@ -163,6 +166,33 @@ async fn a_group_that_never_ran_lags_by_all_that_the_topic_holds() {
     let exporter = Exporter::start(&bootstrap(), "never-ran", &["--topic", "untouched"]).await;
     exporter.until("ready", |exporter| exporter.context.health.is_ready()).await;
     assert_eq!(exporter.value(r#"kafka_consumer_group_lag{group="never-ran"}"#), Some(23.0));
+}
+
+#[tokio::test]
+async fn a_group_that_has_joined_and_never_committed_lags_by_all_that_its_topic_holds() {
+    create("joined", &[20, 3]).await;
+    let exporter = Exporter::start(&bootstrap(), "join*", &[]).await;
+    let member = Consumer::join(client(), member_of("joiner", "joined"));
+    let sum = r#"kafka_consumer_group_lag{group="joiner"}"#;
+    exporter.until("lag", |exporter| exporter.value(sum) == Some(23.0)).await;
+    member.handle.close().await;
+}
+
+fn member_of(group: &str, topic: &str) -> ConsumerConfig {
+    ConsumerConfig {
+        group: group.to_owned(),
+        topics: vec![topic.into()],
+        session_timeout: Duration::from_secs(6),
+        heartbeat_interval: Duration::from_millis(500),
+        rebalance_timeout: Duration::from_secs(10),
+        fetch: FetchConfig {
+            min_bytes: 1,
+            max_wait: Duration::from_millis(100),
+            max_bytes: 1 << 20,
+            partition_max_bytes: 1 << 20,
+            interval: Duration::from_millis(10),
+        },
+    }
 }
 
 #[tokio::test]

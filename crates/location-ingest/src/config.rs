@@ -1,9 +1,11 @@
 //! Flags of location-ingest.
 
 use std::net::SocketAddr;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use clap::Parser;
+use kafka::topics::Mode;
 use service::{CommonArgs, Config, Usage};
 
 const ACK_TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -27,8 +29,8 @@ pub struct Args {
 
     /// What to do about topics at the start: create what is missing (auto), insist that they are as expected (check),
     /// or take them as they are (off)
-    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = ["auto", "check", "off"])]
-    pub topic_create: String,
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = Mode::from_str)]
+    pub topic_create: Mode,
 
     /// Partitions that the topic is created with and expected to have, 1 to 10000
     #[arg(long, value_name = "COUNT", default_value = "48", value_parser = service::number(1..=PARTITIONS_MAX))]
@@ -42,10 +44,13 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = service::duration(ACK_TIMEOUT_MIN..=ACK_TIMEOUT_MAX))]
     pub ack_timeout: Duration,
 
-    /// How long events wait for others to share a request to Kafka when there is much to do, 0ms to 1s; without load
-    /// they wait less
-    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = service::duration(Duration::ZERO..=LINGER_MAX))]
+    /// How long an event waits for others to share its request to Kafka while there is little to do, 0ms to 1s
+    #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = service::duration(Duration::ZERO..=LINGER_MAX))]
     pub linger: Duration,
+
+    /// The same at 50,000 events/s to a broker; in between it grows with the load, 0ms to 1s
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = service::duration(Duration::ZERO..=LINGER_MAX))]
+    pub linger_max: Duration,
 
     /// Memory for events that Kafka has not acknowledged yet, 1MiB to 4GiB; when it is used up the answer is 503
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = service::bytes(BUFFER_MIN..=BUFFER_MAX))]
@@ -98,6 +103,10 @@ impl Config for Args {
             let remedy = "is the topic of the events itself (--topic); give another one";
             return Err(Usage::new("--dead-letter-topic", &self.common.topic, remedy));
         }
+        if self.linger > self.linger_max {
+            let (linger, max) = (service::format_duration(self.linger), service::format_duration(self.linger_max));
+            return Err(Usage::new("--linger", linger, format!("give at most --linger-max {max}")));
+        }
         if self.ack_timeout >= self.common.shutdown_timeout {
             let (ack, drain) = (self.ack_timeout, self.common.shutdown_timeout);
             let remedy = format!(
@@ -134,7 +143,12 @@ mod tests {
     #[test]
     fn flags_are_checked_together() {
         let line = usage(&["--ack-timeout", "30s"]);
-        assert_eq!(line, "--ack-timeout 30s: a drain waits for acknowledgements; give less than --shutdown-timeout 25s");
+        assert_eq!(
+            line,
+            "--ack-timeout 30s: a drain waits for acknowledgements; give less than --shutdown-timeout 25s"
+        );
+        let line = usage(&["--linger", "20ms"]);
+        assert_eq!(line, "--linger 20ms: give at most --linger-max 10ms");
         let line = usage(&["--topic", "t", "--dead-letter-topic", "t"]);
         assert!(line.starts_with("--dead-letter-topic t: is the topic of the events itself"), "{line}");
     }
@@ -147,6 +161,7 @@ mod tests {
             ("--topic-partitions", "0"),
             ("--ack-timeout", "5"),
             ("--linger", "2s"),
+            ("--linger-max", "fast"),
             ("--producer-buffer", "1KiB"),
             ("--max-connections", "0"),
             ("--max-requests-in-flight", "-1"),

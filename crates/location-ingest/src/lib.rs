@@ -26,7 +26,7 @@ pub use config::Args;
 pub use error::Error;
 
 use crate::limits::Limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Levels, Metrics};
 use crate::routes::App;
 use crate::server::Server;
 
@@ -76,13 +76,27 @@ impl Ingest {
     /// Kafka's topics contradict the flags.
     pub async fn serve(self) -> Result<(), Error> {
         let Self { args, context, server } = self;
-        let limits = Limits::new(&args);
-        limits.publish(&context.admin, server.connections());
         let (publisher, watch) = kafka::start(&args, &context);
-        let app = Arc::new(App { args, limits, metrics: Metrics::new(), publisher: publisher.clone() });
-        let watched = tokio::spawn(watch.run());
-        let served = server.run(app, watched).await;
-        publisher.close().await;
+        let limits = Limits::new(&args);
+        let app = Arc::new(App { args, limits, metrics: Metrics::new(), publisher });
+        let (connections, shown) = (server.connections(), Arc::clone(&app));
+        context.admin.add_metrics(move || shown.levels(connections()).render());
+        let served = server.run(Arc::clone(&app), tokio::spawn(watch.run())).await;
+        app.publisher.close().await;
         served
+    }
+}
+
+impl App {
+    fn levels(&self, connections: usize) -> Levels {
+        let producer = self.publisher.stats();
+        Levels {
+            connections,
+            requests: self.limits.requests_in_flight(),
+            body_bytes: self.limits.body_bytes_in_flight(),
+            producer_bytes: producer.buffered_bytes,
+            producer_requests: producer.requests,
+            producer_retries: producer.retries,
+        }
     }
 }

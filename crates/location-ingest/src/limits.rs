@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use service::Admin;
-
 use crate::config::Args;
-use crate::metrics;
 use crate::problem::Problem;
 
 /// The limits of one process; cheap to clone.
@@ -34,12 +31,14 @@ impl Limits {
         Held { bounded: self.body_bytes.clone(), amount: 0 }
     }
 
-    /// Shows the use of each limit at every scrape, at no cost between them.
-    pub(crate) fn publish(&self, admin: &Admin, connections: impl Fn() -> usize + Send + Sync + 'static) {
-        let (requests, bytes) = (Arc::clone(&self.requests.used), Arc::clone(&self.body_bytes.used));
-        admin.add_metrics(move || {
-            metrics::in_flight_text(connections(), requests.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
-        });
+    /// Requests that wait for Kafka.
+    pub(crate) fn requests_in_flight(&self) -> usize {
+        self.requests.used.load(Ordering::Relaxed)
+    }
+
+    /// Memory held by bodies that arrive in pieces.
+    pub(crate) fn body_bytes_in_flight(&self) -> usize {
+        self.body_bytes.used.load(Ordering::Relaxed)
     }
 }
 

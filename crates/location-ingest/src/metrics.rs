@@ -19,12 +19,18 @@ const LATE: &str = "ingest_events_late_total";
 const ACK: &str = "ingest_ack_seconds";
 const CONNECTIONS: &str = "ingest_connections";
 const REQUESTS_IN_FLIGHT: &str = "ingest_requests_in_flight";
-const BODY_BYTES_IN_FLIGHT: &str = "ingest_body_in_flight_bytes";
+const BODY_BYTES: &str = "ingest_body_in_flight_bytes";
+const PRODUCER_BYTES: &str = "ingest_producer_buffered_bytes";
+const PRODUCER_REQUESTS: &str = "ingest_producer_requests_total";
+const PRODUCER_RETRIES: &str = "ingest_producer_retries_total";
 
 /// Acknowledgements take milliseconds; the upper end is the time limit.
 pub(crate) const BUCKETS: &[service::Buckets] = &[(
     ACK,
-    &[0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0],
+    &[
+        0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+        30.0,
+    ],
 )];
 
 /// Where a request went.
@@ -69,7 +75,8 @@ impl Metrics {
     /// Registers everything, so that each series is there from the start with 0.
     pub(crate) fn new() -> Self {
         describe();
-        let request = |route: Route| CLASSES.map(|class| counter!(REQUESTS, "route" => route.label(), "status" => class));
+        let request =
+            |route: Route| CLASSES.map(|class| counter!(REQUESTS, "route" => route.label(), "status" => class));
         Self {
             requests: Route::ALL.map(request),
             problems: problem::CODES.map(|code| counter!(PROBLEMS, "code" => code)),
@@ -107,25 +114,49 @@ impl Metrics {
 
 fn describe() {
     describe_counter!(REQUESTS, "Answered requests, by route and class of status.");
-    describe_counter!(PROBLEMS, "Requests answered with a problem, by its code; invalid for any fault of the position.");
+    describe_counter!(
+        PROBLEMS,
+        "Requests answered with a problem, by its code; invalid for any fault of the position."
+    );
     describe_counter!(ACCEPTED, "Events acknowledged by Kafka.");
     describe_counter!(REJECTED, "Positions refused for their content, by reason.");
     describe_counter!(UNSENT, "Valid positions that Kafka did not acknowledge.");
-    describe_counter!(CORRECTED, "Accepted positions whose time was corrected by the phone's sending time.");
-    describe_counter!(CLAMPED, "Accepted positions whose time was ahead of ours and was clamped to the receipt.");
-    describe_counter!(LATE, "Accepted positions that were late: older than 30 s on arrival, history only.");
+    describe_counter!(CORRECTED, "Valid positions whose time was corrected by the phone's sending time.");
+    describe_counter!(CLAMPED, "Valid positions whose time was ahead of ours and was clamped to the receipt.");
+    describe_counter!(LATE, "Valid positions that were late: older than 30 s on arrival, history only.");
     describe_histogram!(ACK, "Time from a request's events being handed to the producer to Kafka's acknowledgement.");
 }
 
-/// Gauges that are read where they live, at each scrape.
-pub(crate) fn in_flight_text(connections: usize, requests: usize, body_bytes: usize) -> String {
-    let mut out = String::new();
-    for (name, help, value) in [
-        (CONNECTIONS, "Open connections.", connections),
-        (REQUESTS_IN_FLIGHT, "Requests waiting for Kafka.", requests),
-        (BODY_BYTES_IN_FLIGHT, "Memory held by bodies that arrive in pieces.", body_bytes),
-    ] {
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+/// Figures that are read where they live, at each scrape, at no cost in between.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Levels {
+    pub(crate) connections: usize,
+    pub(crate) requests: usize,
+    pub(crate) body_bytes: usize,
+    pub(crate) producer_bytes: usize,
+    pub(crate) producer_requests: u64,
+    pub(crate) producer_retries: u64,
+}
+
+impl Levels {
+    /// As Prometheus text.
+    pub(crate) fn render(&self) -> String {
+        let mut out = String::new();
+        for (name, kind, help, value) in [
+            (CONNECTIONS, "gauge", "Open connections.", self.connections as u64),
+            (REQUESTS_IN_FLIGHT, "gauge", "Requests waiting for Kafka.", self.requests as u64),
+            (BODY_BYTES, "gauge", "Memory held by bodies that arrive in pieces.", self.body_bytes as u64),
+            (
+                PRODUCER_BYTES,
+                "gauge",
+                "Memory of events that Kafka has not acknowledged yet.",
+                self.producer_bytes as u64,
+            ),
+            (PRODUCER_REQUESTS, "counter", "Produce requests sent to Kafka.", self.producer_requests),
+            (PRODUCER_RETRIES, "counter", "Record batches sent to Kafka again.", self.producer_retries),
+        ] {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+        }
+        out
     }
-    out
 }

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn only_json_is_taken() {
-        for right in ["application/json", "Application/JSON", "application/json; charset=utf-8", " application/json ;x"] {
+        for right in ["application/json", "Application/JSON", "application/json; charset=utf-8", " application/json ;x"]
+        {
             assert_eq!(check_media_type(&headers(&[(header::CONTENT_TYPE, right)])), Ok(()), "{right}");
         }
         for wrong in ["", "text/plain", "application/jsonl", "application/x-www-form-urlencoded", "json"] {
@@ -148,7 +149,9 @@ mod tests {
 
     #[test]
     fn a_compressed_body_is_not_taken() {
-        let with = |encoding| check_media_type(&headers(&[(header::CONTENT_TYPE, JSON), (header::CONTENT_ENCODING, encoding)]));
+        let with = |encoding| {
+            check_media_type(&headers(&[(header::CONTENT_TYPE, JSON), (header::CONTENT_ENCODING, encoding)]))
+        };
         assert_eq!(with("identity"), Ok(()));
         assert_eq!(with("gzip"), Err(Problem::UnsupportedContentEncoding));
     }

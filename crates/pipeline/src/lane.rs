@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::backlog::{Entry, RawSlice};
 use crate::guard::SinkGuard;
-use crate::letters::{Letter, PendingLetters};
+use crate::letters::{self, PendingLetters};
 use crate::metrics::PipelineMetrics;
 use crate::sink::{Batch, Decode, Item, RecordFault, Refused, Sink, Slice, WriteError};
 
@@ -26,7 +26,7 @@ const UNDECODABLE_BATCH: &str = "undecodable_batch";
 const SINK_REFUSED: &str = "sink_refused";
 
 /// What became of one slice.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Outcome {
     /// Its position may be committed.
     Settled { last_timestamp_ms: i64 },
@@ -123,7 +123,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
             last_timestamp_ms: 0,
             items: Vec::new(),
         };
-        let mut letters = PendingLetters::default();
+        let mut pending = PendingLetters::default();
         let mut poison_since = None;
         for entry in &source.entries {
             match entry {
@@ -131,25 +131,25 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
                 Entry::Records(batch) => {
                     slice.last_timestamp_ms = slice.last_timestamp_ms.max(batch.max_timestamp_ms());
                     match batch.decode() {
-                        Ok(records) => self.decode_records(records, &mut slice, &mut letters, &mut poison_since).await,
+                        Ok(records) => self.decode_records(records, &mut slice, &mut pending, &mut poison_since).await,
                         Err(error) => {
                             let fault = RecordFault { reason: UNDECODABLE_BATCH, detail: error.to_string() };
-                            let letter = Letter::of_batch(&source.partition, batch, fault);
-                            letters.publish(self.letters.as_ref(), letter).await;
+                            let letter = letters::of_batch(&source.partition, batch, fault);
+                            pending.publish(self.letters.as_ref(), letter).await;
                         }
                     }
                 }
             }
         }
         self.note_poison_cost(&mut poison_since);
-        Decoded { slice, letters }
+        Decoded { slice, letters: pending }
     }
 
     async fn decode_records(
         &self,
         records: Vec<Record>,
         slice: &mut Slice<D::Event>,
-        letters: &mut PendingLetters,
+        pending: &mut PendingLetters,
         poison_since: &mut Option<Instant>,
     ) {
         slice.items.reserve(records.len());
@@ -160,7 +160,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
                 Ok(event) => slice.items.push(Item::new(record, event)),
                 Err(fault) => {
                     *poison_since = Some(begun);
-                    letters.publish(self.letters.as_ref(), Letter::of_record(&slice.partition, record, fault)).await;
+                    pending.publish(self.letters.as_ref(), letters::of_record(&slice.partition, record, fault)).await;
                 }
             }
         }
@@ -243,13 +243,13 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
         refused.sort_by_key(|refused| std::cmp::Reverse((refused.slice, refused.item)));
         let mut outcomes = Vec::new();
         for (index, of_slice) in by_slice(refused) {
-            let mut letters = PendingLetters::default();
+            let mut pending = PendingLetters::default();
             let slice = &mut batch.slices[index];
             for Refused { item, fault, .. } in of_slice {
                 let item = slice.items.remove(item);
-                letters.publish(self.letters.as_ref(), Letter::of_record(&slice.partition, item.record, fault)).await;
+                pending.publish(self.letters.as_ref(), letters::of_record(&slice.partition, item.record, fault)).await;
             }
-            if letters.published(&self.metrics).await.is_err() {
+            if pending.published(&self.metrics).await.is_err() {
                 batch.slices.remove(index);
                 outcomes.push((raw.remove(index), blocked()));
             }

@@ -1,45 +1,35 @@
 //! Dead letters of one slice: published as they are found, waited for together.
 
-use kafka::{DeadLetter, DeadLetterPublisher, Delivery, RawBatch, Record, TimestampType, TopicPartition};
+use std::time::Duration;
+
+use kafka::{
+    DeadLetter, DeadLetterPublisher, LetterDelivery, RawBatch, Record, RejectReason, TimestampType, TopicPartition,
+};
 
 use crate::metrics::PipelineMetrics;
 use crate::sink::RecordFault;
 
-/// A record on its way to the dead letter topic.
-pub(crate) struct Letter {
-    letter: DeadLetter,
-    reason: &'static str,
+/// Pause before a letter is offered again that found no room or no topic.
+const OFFER_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is offered: about as long as a delivery may take.
+const OFFERS: u32 = 200;
+
+/// The letter of a record that can never succeed.
+pub(crate) fn of_record(partition: &TopicPartition, record: Record, fault: RecordFault) -> DeadLetter {
+    DeadLetter { source: partition.clone(), record, reason: fault.reason, detail: fault.detail, attempts: 1 }
 }
 
-impl Letter {
-    pub(crate) fn of_record(partition: &TopicPartition, record: Record, fault: RecordFault) -> Self {
-        let letter = DeadLetter {
-            source: partition.clone(),
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms,
-            timestamp_type: record.timestamp_type,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-            reason: fault.reason.to_owned(),
-            detail: fault.detail,
-            attempts: 1,
-        };
-        Self { letter, reason: fault.reason }
-    }
-
-    /// A batch that cannot be decoded is one letter, with its bytes as the value.
-    pub(crate) fn of_batch(partition: &TopicPartition, batch: &RawBatch, fault: RecordFault) -> Self {
-        let record = Record {
-            offset: batch.start(),
-            timestamp_ms: batch.max_timestamp_ms(),
-            timestamp_type: TimestampType::CreateTime,
-            key: None,
-            value: Some(batch.bytes().clone()),
-            headers: Vec::new(),
-        };
-        Self::of_record(partition, record, fault)
-    }
+/// A batch that cannot be decoded is one letter, with its bytes as the value.
+pub(crate) fn of_batch(partition: &TopicPartition, batch: &RawBatch, fault: RecordFault) -> DeadLetter {
+    let record = Record {
+        offset: batch.start(),
+        timestamp_ms: batch.max_timestamp_ms(),
+        timestamp_type: TimestampType::CreateTime,
+        key: None,
+        value: Some(batch.bytes().clone()),
+        headers: Vec::new(),
+    };
+    of_record(partition, record, fault)
 }
 
 /// A letter was not taken by the dead letter topic.
@@ -48,21 +38,20 @@ pub(crate) struct Unpublished;
 
 #[derive(Default)]
 pub(crate) struct PendingLetters {
-    under_way: Vec<(&'static str, Delivery)>,
+    under_way: Vec<(&'static str, LetterDelivery)>,
     failed: bool,
 }
 
 impl PendingLetters {
-    /// Sends a letter off. Waits only while the producer's buffer is full.
-    pub(crate) async fn publish(&mut self, publisher: Option<&DeadLetterPublisher>, letter: Letter) {
-        let Letter { letter, reason } = letter;
-        let place = (letter.source.clone(), letter.offset);
-        tracing::debug!(partition = %place.0, offset = %place.1, reason, detail = letter.detail, "dead letter");
+    /// Sends a letter off. Waits only while there is no room for it, or no topic.
+    pub(crate) async fn publish(&mut self, publisher: Option<&DeadLetterPublisher>, letter: DeadLetter) {
+        let (partition, offset) = (&letter.source, letter.record.offset);
+        tracing::debug!(%partition, %offset, reason = letter.reason, detail = letter.detail, "dead letter");
         let Some(publisher) = publisher else { return };
-        match publisher.publish(letter).await {
-            Ok(delivery) => self.under_way.push((reason, delivery)),
+        match offer(publisher, &letter).await {
+            Ok(delivery) => self.under_way.push((letter.reason, delivery)),
             Err(error) => {
-                tracing::error!(partition = %place.0, offset = %place.1, reason, %error, "dead letter not published");
+                tracing::error!(%partition, %offset, %error, "dead letter not published: its partition waits");
                 self.failed = true;
             }
         }
@@ -73,10 +62,7 @@ impl PendingLetters {
         let mut failed = self.failed;
         for (reason, delivery) in self.under_way {
             match delivery.await {
-                Ok(_) => {
-                    metrics.dead_letter(reason);
-                    metrics.records("dead_letter", 1);
-                }
+                Ok(_) => metrics.dead_letter(reason),
                 Err(error) => {
                     tracing::error!(reason, %error, "dead letter not published: its partition waits");
                     failed = true;
@@ -85,4 +71,20 @@ impl PendingLetters {
         }
         if failed { Err(Unpublished) } else { Ok(()) }
     }
+}
+
+async fn offer(publisher: &DeadLetterPublisher, letter: &DeadLetter) -> Result<LetterDelivery, RejectReason> {
+    for _ in 1..OFFERS {
+        match publisher.publish(letter) {
+            Err(RejectReason::BufferFull) => {}
+            Err(RejectReason::NoMetadata) => {
+                if let Err(error) = publisher.warm().await {
+                    tracing::debug!(%error, "the dead letter topic is not there");
+                }
+            }
+            taken_or_refused => return taken_or_refused,
+        }
+        tokio::time::sleep(OFFER_PAUSE).await;
+    }
+    publisher.publish(letter)
 }

@@ -82,6 +82,7 @@ impl PipelineMetrics {
 
     pub(crate) fn dead_letter(&self, reason: &'static str) {
         counter!(DEAD_LETTERS, "group" => self.group.clone(), "reason" => reason).increment(1);
+        self.records("dead_letter", 1);
     }
 
     pub(crate) fn fault(&self, kind: &'static str) {

@@ -73,15 +73,16 @@ async fn prepare<S: Sink>(
 }
 
 async fn publisher(settings: &Settings, client: &Client, topic: &str) -> Result<DeadLetterPublisher, kafka::Error> {
-    let producer = Producer::new(client.clone(), ProducerConfig::default_for_letters());
+    let producer = Producer::new(client.clone(), ProducerConfig::standard());
     let config = DeadLetterConfig {
-        dead_letter_topic: Arc::from(topic),
+        topic: Arc::from(topic),
         group: settings.policy.group.clone(),
         service: settings.service.to_owned(),
         version: settings.version.to_owned(),
     };
-    producer.warm(topic).await?;
-    Ok(DeadLetterPublisher::new(producer, config))
+    let publisher = DeadLetterPublisher::new(producer, config);
+    publisher.warm().await?;
+    Ok(publisher)
 }
 
 /// Tries until Kafka answers; what waiting does not help with is handed on.

@@ -129,7 +129,11 @@ impl Config {
 
 fn group(text: &str) -> Result<String, String> {
     let fits = (1..=GROUP_MAX_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err(format!("give 1 to {GROUP_MAX_BYTES} bytes without control characters")) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("give 1 to {GROUP_MAX_BYTES} bytes without control characters"))
+    }
 }
 
 impl RedisArgs {

@@ -36,7 +36,12 @@ pub const INFO: Info = Info {
     version: env!("CARGO_PKG_VERSION"),
     about: "Writes each driver's newest position from Kafka to Redis: the live map, freshness first",
     metrics_listen: "127.0.0.1:9102",
-    buckets: &[metrics::BUCKETS, pipeline::metrics::BUCKETS[0], pipeline::metrics::BUCKETS[1], pipeline::metrics::BUCKETS[2]],
+    buckets: &[
+        metrics::BUCKETS,
+        pipeline::metrics::BUCKETS[0],
+        pipeline::metrics::BUCKETS[1],
+        pipeline::metrics::BUCKETS[2],
+    ],
 };
 
 /// Runs the service until `context.shutdown`.

@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn keeps_the_newest_position_of_each_driver() {
-        let batch = [position("a", 900, 1.0), position("b", 800, 2.0), position("a", 700, 3.0), position("a", 750, 4.0)];
+        let batch =
+            [position("a", 900, 1.0), position("b", 800, 2.0), position("a", 700, 3.0), position("a", 750, 4.0)];
         let plan = RULES.plan(batch.iter(), NOW);
         assert_eq!(marks(&plan), [3.0, 2.0]);
         assert_eq!(plan.superseded, 2);

@@ -27,10 +27,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use crate::ValueFormat;
 use crate::metrics::SinkMetrics;
 use crate::order::{Call, Form, SCRIPT, Verdict};
 use crate::plan::{Conflate, Plan, Rules};
-use crate::ValueFormat;
 
 /// Positions in one script call at most: it holds up every other client of Redis for about 3 ms.
 const POSITIONS_PER_CALL: usize = 1_000;
@@ -116,7 +116,9 @@ pub fn check_url(url: &str) -> Result<(), UrlError> {
     match scheme {
         "redis" | "redis-cluster" | "redis-sentinel" => {}
         "rediss" | "rediss-cluster" | "rediss-sentinel" => {
-            return Err(UrlError("TLS is not built in; give redis://, redis-cluster:// or redis-sentinel://".to_owned()));
+            return Err(UrlError(
+                "TLS is not built in; give redis://, redis-cluster:// or redis-sentinel://".to_owned(),
+            ));
         }
         _ => {
             let forms = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT or \
@@ -145,11 +147,7 @@ impl RedisSink {
             client: client.with_options(&options(config.timeout)),
             topology,
             rules: Rules::new(config.position_ttl, config.conflate),
-            form: Form {
-                key_prefix: config.key_prefix,
-                value_format: config.value_format,
-                life: config.position_ttl,
-            },
+            form: Form { key_prefix: config.key_prefix, value_format: config.value_format, life: config.position_ttl },
             script_sha: sha1_hash(SCRIPT).into(),
             timeout: config.timeout,
             metrics: SinkMetrics::new(),
@@ -238,7 +236,10 @@ impl RedisSink {
         self.metrics.foreign_keys.increment(count);
         if !self.foreign_key_seen.swap(true, Ordering::Relaxed) {
             let prefix = &self.form.key_prefix;
-            warn!(count, prefix, "keys under --key-prefix held another type and were overwritten; further ones are only counted");
+            warn!(
+                count,
+                prefix, "keys under --key-prefix held another type and were overwritten; further ones are only counted"
+            );
         }
     }
 
@@ -252,7 +253,9 @@ impl RedisSink {
 
     fn explain(&self, error: &Error) -> String {
         match error.kind() {
-            ErrorKind::Timeout => format!("no answer within --redis-timeout {}", service::format_duration(self.timeout)),
+            ErrorKind::Timeout => {
+                format!("no answer within --redis-timeout {}", service::format_duration(self.timeout))
+            }
             _ if is_from_server(error) => explain_answer(error.details()),
             _ => {
                 let known = self.connection_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -264,6 +267,7 @@ impl RedisSink {
 
 impl Sink for RedisSink {
     type Event = DriverLocation;
+    const KEEPS_OFFSETS: bool = false;
 
     async fn write(&self, batch: &Batch<DriverLocation>) -> Result<Written, WriteError> {
         let mut plan = self.rules.plan(batch.items().map(|item| &item.event), now_ms());
@@ -278,7 +282,8 @@ impl Sink for RedisSink {
     }
 
     async fn probe(&self) -> Result<(), WriteError> {
-        let probed: Result<i64, Error> = self.client.eval(Str::from_static(PROBE), Vec::<Key>::new(), Vec::<Value>::new()).await;
+        let probed: Result<i64, Error> =
+            self.client.eval(Str::from_static(PROBE), Vec::<Key>::new(), Vec::<Value>::new()).await;
         probed.map(drop).map_err(|error| self.fault(&error))
     }
 }
@@ -382,8 +387,21 @@ enum Class {
 
 /// First words of answers that are about the server and not about what was written.
 const SINK_FAULTS: [&str; 15] = [
-    "BUSY", "CLUSTERDOWN", "CROSSSLOT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH", "NOREPLICAS", "OOM", "READONLY",
-    "ASK", "TRYAGAIN", "UNKILLABLE", "WRONGPASS",
+    "BUSY",
+    "CLUSTERDOWN",
+    "CROSSSLOT",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOAUTH",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
+    "ASK",
+    "TRYAGAIN",
+    "UNKILLABLE",
+    "WRONGPASS",
 ];
 
 fn class(error: &Error) -> Class {
@@ -469,9 +487,14 @@ mod tests {
         ] {
             assert_eq!(check_url(right), Ok(()), "{right}");
         }
-        for wrong in
-            ["", "127.0.0.1:6379", "http://a", "rediss://:secret@a", "redis://:secret@a:99999", "redis-sentinel://:secret@a"]
-        {
+        for wrong in [
+            "",
+            "127.0.0.1:6379",
+            "http://a",
+            "rediss://:secret@a",
+            "redis://:secret@a:99999",
+            "redis-sentinel://:secret@a",
+        ] {
             let error = check_url(wrong).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{wrong}: {error}");
         }

@@ -2,7 +2,10 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 
 use crate::{Error, paths, random};
 
@@ -27,7 +30,7 @@ pub enum Wish {
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    /// Locked; the lock goes with the process, however it ends.
+    /// With a lock on the byte of that number; the lock goes with the process, however it ends.
     _lease: File,
 }
 
@@ -37,30 +40,43 @@ impl Port {
     /// # Errors
     /// [`Error::NoFreePort`], or when the directory of the leases cannot be written.
     pub fn lease(wish: Wish) -> Result<Self, Error> {
-        let dir = paths::native_dir().join("ports");
+        let dir = paths::native_dir();
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        let leases = dir.join("ports.lock");
         let wished = match wish {
             Wish::Any => None,
             Wish::Rather(number) => Some(number),
         };
         let draws = (0..MAX_DRAWS).map(|_| FIRST + random::below(END - FIRST));
         for number in wished.into_iter().chain(draws) {
-            if let Some(port) = Self::try_lease(dir.join(number.to_string()), number)? {
+            if let Some(port) = Self::try_lease(&leases, number)? {
                 return Ok(port);
             }
         }
         Err(Error::NoFreePort { from: FIRST, to: END })
     }
 
-    fn try_lease(path: PathBuf, number: u16) -> Result<Option<Self>, Error> {
-        let lease = File::options().create(true).append(true).open(&path).map_err(Error::io("create", &path))?;
-        let is_ours = lease.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok();
-        Ok(is_ours.then_some(Self { number, _lease: lease }))
+    fn try_lease(leases: &Path, number: u16) -> Result<Option<Self>, Error> {
+        let lease = File::options().create(true).append(true).open(leases).map_err(Error::io("create", leases))?;
+        let is_ours = fcntl(&lease, FcntlArg::F_OFD_SETLK(&byte_lock(number))).is_ok();
+        let is_free = is_ours && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok();
+        Ok(is_free.then_some(Self { number, _lease: lease }))
     }
 
     /// Its number.
     pub fn number(&self) -> u16 {
         self.number
+    }
+}
+
+/// One file stands for all ports, one byte for each; locks need no bytes to be there.
+fn byte_lock(number: u16) -> libc::flock {
+    libc::flock {
+        l_type: libc::c_short::try_from(libc::F_WRLCK).expect("a lock type"),
+        l_whence: libc::c_short::try_from(libc::SEEK_SET).expect("an origin"),
+        l_start: libc::off_t::from(number),
+        l_len: 1,
+        l_pid: 0,
     }
 }
 

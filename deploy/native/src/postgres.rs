@@ -50,7 +50,8 @@ impl Postgres {
             .args(["-D".into(), data.clone().into_os_string()])
             // A fast shutdown: SIGTERM would wait until every client has gone.
             .stopped_by(Signal::SIGINT, GRACE)
-            .server(home.lock());
+            .server()
+            .holding(home.lock());
         let number = port.number();
         let server = Server::new(launch, number, move || probe(number));
         server.start_first()?;

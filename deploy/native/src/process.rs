@@ -105,9 +105,14 @@ impl Launch {
         self
     }
 
-    /// Marks a server of a stack; `dir_lock` stays held until its guard has ended as well.
-    pub(crate) fn server(mut self, dir_lock: &Arc<File>) -> Self {
+    /// Marks a server: stopped after the services that use it.
+    pub(crate) fn server(mut self) -> Self {
         self.role = Role::Server;
+        self
+    }
+
+    /// Keeps `dir_lock` held until its guard has ended as well.
+    pub(crate) fn holding(mut self, dir_lock: &Arc<File>) -> Self {
         self.dir_lock = Some(Arc::clone(dir_lock));
         self
     }

@@ -38,7 +38,8 @@ impl Redis {
         let launch = Launch::new("redis", &tools.redis, home.log_path("redis"))
             .arg(config)
             .stopped_by(Signal::SIGTERM, GRACE)
-            .server(home.lock());
+            .server()
+            .holding(home.lock());
         let number = port.number();
         let server = Server::new(launch, number, move || probe(number));
         server.start_first()?;

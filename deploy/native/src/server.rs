@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::process::{Launch, Probe, Process};
+use crate::process::{Identity, Launch, Probe, Process};
 use crate::{Error, wait};
 
 /// From the start to the first answer. Kafka needs two seconds on an idle machine; a busy one gets the rest.
@@ -93,7 +93,12 @@ impl Server {
 
     /// Its process number while it runs.
     pub fn pid(&self) -> Option<i32> {
-        self.lock().as_ref().filter(|process| process.status().is_none()).map(Process::pid)
+        self.identity().map(|identity| identity.pid)
+    }
+
+    /// Its process while it runs, in a form that never means another one.
+    pub fn identity(&self) -> Option<Identity> {
+        self.lock().as_ref().filter(|process| process.status().is_none()).map(Process::identity)
     }
 
     /// Whether its process runs, frozen or not.

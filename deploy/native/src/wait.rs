@@ -55,7 +55,7 @@ pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
 }
 
 /// The interval between two looks at something that nobody announces, such as another program's port.
-fn pause(interval: Duration) {
+pub(crate) fn pause(interval: Duration) {
     let deadline = Deadline::after(interval);
     while !deadline.has_passed() {
         // May return early; the loop is for that.

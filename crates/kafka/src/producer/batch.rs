@@ -153,7 +153,12 @@ mod tests {
 
     const STAMP: Stamp = Stamp { producer_id: 4_711, epoch: 3, base_sequence: 1_000 };
 
-    fn record(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)], timestamp_ms: i64) -> OutRecord {
+    fn record(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+        timestamp_ms: i64,
+    ) -> OutRecord {
         let bytes = Bytes::copy_from_slice;
         OutRecord {
             topic: Arc::from("t"),

@@ -93,11 +93,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const LIMITS: PaceLimits = PaceLimits {
-        linger: Duration::from_millis(5),
-        linger_max: Duration::from_millis(20),
-        max_in_flight: 2,
-    };
+    const LIMITS: PaceLimits =
+        PaceLimits { linger: Duration::from_millis(5), linger_max: Duration::from_millis(20), max_in_flight: 2 };
 
     #[test]
     fn pauses_double_up_to_their_bound() {

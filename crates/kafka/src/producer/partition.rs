@@ -256,14 +256,7 @@ impl Partition {
     ///
     /// What this attempt carried is not in the log. Unless an earlier attempt left that open, it goes out once more
     /// under a new epoch; a batch in doubt is given up, for under a new epoch nothing would recognise a duplicate.
-    fn resequence(
-        &mut self,
-        batch: Batch,
-        settled: bool,
-        answer: Answer,
-        retry_at: Instant,
-        effects: &mut Effects,
-    ) {
+    fn resequence(&mut self, batch: Batch, settled: bool, answer: Answer, retry_at: Instant, effects: &mut Effects) {
         let in_doubt = batch.certainty == Certainty::InDoubt;
         if in_doubt {
             self.abandon(&batch, settled, effects);

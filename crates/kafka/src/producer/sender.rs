@@ -377,6 +377,7 @@ fn refresh(client: Client, topics: Vec<Arc<str>>) -> BoxFuture<'static, Event> {
 fn init_producer_id(client: Client) -> BoxFuture<'static, Event> {
     async move {
         let mut request = InitProducerIdRequest::default();
+        request.transactional_id = None;
         request.transaction_timeout_ms = NO_TRANSACTION_TIMEOUT_MS;
         request.producer_id = ProducerId(NO_PRODUCER_ID);
         request.producer_epoch = -1;
@@ -409,6 +410,7 @@ async fn produce(client: Client, outgoing: Outgoing, compression: Compression) -
 
 fn produce_request(parcels: &[Parcel], compression: Compression, request_timeout: Duration) -> ProduceRequest {
     let mut request = ProduceRequest::default();
+    request.transactional_id = None;
     request.acks = ACKS_ALL;
     // The broker gives up waiting for its replicas before we give up waiting for it: then we know what it knows.
     request.timeout_ms = i32::try_from((request_timeout / 2).as_millis()).unwrap_or(i32::MAX);
@@ -447,9 +449,10 @@ fn read_answers(broker: BrokerId, parcels: Vec<Parcel>, response: &ProduceRespon
 
 /// One line a response, since trouble mostly befalls all partitions alike.
 fn report_trouble(broker: BrokerId, response: &ProduceResponse) {
-    let partitions = response.responses.iter().flat_map(|topic| {
-        topic.partition_responses.iter().map(|partition| (topic.name.as_str(), partition))
-    });
+    let partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| topic.partition_responses.iter().map(|partition| (topic.name.as_str(), partition)));
     let mut troubled = partitions.filter(|(_, partition)| partition.error_code != 0);
     let Some((topic, partition)) = troubled.next() else { return };
     let code = ResponseError::try_from_code(partition.error_code);

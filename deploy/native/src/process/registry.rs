@@ -35,6 +35,8 @@ pub fn stop_everything() {
     for role in [Role::Service, Role::Server] {
         let of_role = || processes.iter().filter(|process| process.role == role);
         of_role().for_each(|process| process.ask_to_stop());
-        of_role().for_each(|process| drop(process.stop()));
+        for process in of_role() {
+            process.stop();
+        }
     }
 }

@@ -1,14 +1,12 @@
 //! Topics on a real broker: created as specified, by many services at once, grown and checked.
 
-use std::sync::OnceLock;
-
 use kafka::topics::{self, Mode, Outcome, Plan};
-use kafka::{Client, ClientConfig, Error, ErrorKind, TopicSpec};
+use kafka::{Client, Error, ErrorKind, TopicSpec};
+
+use crate::support::{bootstrap, config};
 
 fn client() -> Client {
-    static BOOTSTRAP: OnceLock<String> = OnceLock::new();
-    let bootstrap = BOOTSTRAP.get_or_init(|| std::env::var("BOOTSTRAP").unwrap());
-    Client::new(ClientConfig::new(vec![bootstrap.clone()], "admin-test"))
+    Client::new(config(&bootstrap(), "admin-test"))
 }
 
 fn plan(topic: &str, partitions: i32) -> Plan {

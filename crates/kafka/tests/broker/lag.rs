@@ -1,22 +1,22 @@
 //! Offsets and commits on a real broker. The records come from rskafka, so that the counts are not our own.
 
-use std::sync::OnceLock;
+use std::time::Duration;
 
-use kafka::{Client, ClientConfig, CommitMetadata, Error, Offset, OffsetSpec, PartitionId, TopicPartition, TopicSpec};
+use kafka::{
+    Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, FetchConfig, GroupEvent, Offset,
+    OffsetSpec, PartitionId, TopicPartition, TopicSpec,
+};
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
 use rskafka::record::Record;
 
+use crate::support::{bootstrap, config};
+
 /// Timestamp of the first record of each partition; the next ones follow second by second.
 const START_MS: i64 = 1_795_441_000_000;
 
-fn bootstrap() -> String {
-    static BOOTSTRAP: OnceLock<String> = OnceLock::new();
-    BOOTSTRAP.get_or_init(|| std::env::var("BOOTSTRAP").unwrap()).clone()
-}
-
 fn client() -> Client {
-    Client::new(ClientConfig::new(vec![bootstrap()], "lag-test"))
+    Client::new(config(&bootstrap(), "lag-test"))
 }
 
 fn at(topic: &str, partition: i32) -> TopicPartition {
@@ -51,13 +51,13 @@ async fn offsets(client: &Client, partitions: &[TopicPartition], spec: OffsetSpe
 
 /// Sets positions once the group's coordinator is there: a fresh cluster takes a moment to make one.
 async fn commit(client: &Client, group: &str, positions: &[(TopicPartition, Offset, String)]) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         match client.alter_offsets(group, positions).await {
             Ok(()) => return,
-            Err(error) if error.kind() == kafka::ErrorKind::Transient => {
+            Err(error) if error.kind() == ErrorKind::Transient => {
                 assert!(tokio::time::Instant::now() < deadline, "{error}");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err(error) => panic!("{error}"),
         }
@@ -141,9 +141,51 @@ async fn a_group_is_listed_described_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_group_with_members_shows_them_and_keeps_its_offsets() {
+    let client = client();
+    topic(&client, "joined", &[5, 5]).await;
+    let mut member = Consumer::join(client.clone(), member_of("live", "joined"));
+    let assigned = loop {
+        match member.events.recv().await.unwrap() {
+            GroupEvent::Assigned(assigned) if !assigned.is_empty() => break assigned,
+            GroupEvent::Failed(error) => panic!("{error}"),
+            _ => {}
+        }
+    };
+    assert_eq!(assigned.len(), 2);
+    let described = client.describe_groups(&["live"]).await.unwrap();
+    assert_eq!(described[0].state, "Stable");
+    let mut partitions = described[0].members[0].partitions.clone();
+    partitions.sort();
+    assert_eq!(partitions, [at("joined", 0), at("joined", 1)]);
+    let refused = client.alter_offsets("live", &[(at("joined", 0), Offset(1), String::new())]).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Fatal);
+    assert!(refused.to_string().contains("group live") && refused.to_string().contains("members"), "{refused}");
+    member.handle.close().await;
+    commit(&client, "live", &[(at("joined", 0), Offset(1), String::new())]).await;
+}
+
+fn member_of(group: &str, topic: &str) -> ConsumerConfig {
+    ConsumerConfig {
+        group: group.to_owned(),
+        topics: vec![topic.into()],
+        session_timeout: Duration::from_secs(6),
+        heartbeat_interval: Duration::from_millis(500),
+        rebalance_timeout: Duration::from_secs(10),
+        fetch: FetchConfig {
+            min_bytes: 1,
+            max_wait: Duration::from_millis(100),
+            max_bytes: 1 << 20,
+            partition_max_bytes: 1 << 20,
+            interval: Duration::from_millis(10),
+        },
+    }
+}
+
+#[tokio::test]
 async fn without_a_broker_the_error_names_flag_and_address() {
-    let nobody = Client::new(ClientConfig::new(vec!["127.0.0.1:1".to_owned()], "lag-test"));
+    let nobody = Client::new(config("127.0.0.1:1", "lag-test"));
     let error = nobody.committed_offsets("g", None).await.unwrap_err();
-    assert_eq!(error.kind(), kafka::ErrorKind::Transient);
+    assert_eq!(error.kind(), ErrorKind::Transient);
     assert!(error.to_string().contains("127.0.0.1:1") && error.to_string().contains("--brokers"), "{error}");
 }

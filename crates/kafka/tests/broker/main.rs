@@ -1,0 +1,7 @@
+//! The client against a real broker, one for all tests of this binary.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+mod admin;
+mod group;
+mod lag;
+mod support;

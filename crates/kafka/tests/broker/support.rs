@@ -1,0 +1,36 @@
+//! The broker, and records put in by the independent witness.
+
+use kafka::ClientConfig;
+use rskafka::client::partition::{Compression, UnknownTopicHandling};
+use rskafka::record::Record;
+
+pub(crate) fn bootstrap() -> String {
+    std::env::var("BOOTSTRAP").unwrap()
+}
+
+pub(crate) fn config(bootstrap: &str, client_id: &str) -> ClientConfig {
+    ClientConfig::new(vec![bootstrap.to_owned()], client_id)
+}
+
+/// Puts `per_partition` records into each partition; returns how many there are in all.
+pub(crate) async fn produce_numbered(bootstrap: &str, topic: &str, partitions: i32, per_partition: usize) -> usize {
+    let witness = rskafka::client::ClientBuilder::new(vec![bootstrap.to_owned()]).build().await.unwrap();
+    for partition in 0..partitions {
+        let producer = witness.partition_client(topic, partition, UnknownTopicHandling::Retry).await.unwrap();
+        for chunk in (0..per_partition).collect::<Vec<_>>().chunks(50) {
+            let records = chunk.iter().map(|number| Record {
+                key: None,
+                value: Some(number.to_string().into_bytes()),
+                headers: Default::default(),
+                timestamp: now(),
+            });
+            producer.produce(records.collect(), Compression::NoCompression).await.unwrap();
+        }
+    }
+    usize::try_from(partitions).unwrap() * per_partition
+}
+
+fn now() -> rskafka::chrono::DateTime<rskafka::chrono::Utc> {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    rskafka::chrono::DateTime::from_timestamp_millis(i64::try_from(since_epoch.as_millis()).unwrap()).unwrap()
+}

@@ -1,0 +1,127 @@
+//! A phone: plain HTTP/1.1 over a socket, so that a test can also send what no proper client would.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+use crate::cluster::LIMIT;
+
+pub const SINGLE: &str = "/api/drivers/location";
+pub const BATCH: &str = "/api/drivers/locations";
+
+/// One keep-alive connection.
+pub struct Phone {
+    stream: BufReader<TcpStream>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The code of a problem whose whole form has been checked.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let body = self.json();
+        assert_eq!(body["status"], self.status, "{self:?}");
+        for key in ["type", "title", "detail"] {
+            assert!(body[key].as_str().is_some_and(|text| !text.is_empty()), "{key} in {self:?}");
+        }
+        assert_eq!(self.header("retry-after").is_some(), self.status == 503, "{self:?}");
+        body["code"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Phone {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self { stream: BufReader::new(TcpStream::connect(address).await.unwrap()) }
+    }
+
+    /// Posts JSON and waits for the answer.
+    pub async fn post(&mut self, path: &str, body: &str) -> Answer {
+        self.send(&request("POST", path, &["Content-Type: application/json"], body)).await
+    }
+
+    /// Sends raw bytes and waits for one answer.
+    pub async fn send(&mut self, bytes: &str) -> Answer {
+        self.write(bytes).await;
+        self.answer().await
+    }
+
+    pub async fn write(&mut self, bytes: &str) {
+        self.stream.write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    /// Fails when the server has closed the connection.
+    pub async fn try_write(&mut self, bytes: &str) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_bytes()).await
+    }
+
+    pub async fn answer(&mut self) -> Answer {
+        self.try_answer().await.expect("an answer before the connection ends")
+    }
+
+    /// None when the server closes the connection (or has) instead of answering.
+    pub async fn try_answer(&mut self) -> Option<Answer> {
+        tokio::time::timeout(LIMIT, self.read()).await.expect("an answer or the end of the connection")
+    }
+
+    async fn read(&mut self) -> Option<Answer> {
+        let status = self.line().await?.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line().await?;
+            let Some((name, value)) = line.split_once(": ") else { break };
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        let mut answer = Answer { status, headers, body: String::new() };
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).await.ok()?;
+        answer.body = String::from_utf8(body).unwrap();
+        Some(answer)
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.stream.read_line(&mut line).await.ok()?;
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// Whether the server has closed the connection, without a further answer.
+    pub async fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        let read = tokio::time::timeout(LIMIT, self.stream.read(&mut byte)).await.expect("the end of the connection");
+        !matches!(read, Ok(1..))
+    }
+}
+
+/// A request with a right Content-Length.
+pub fn request(method: &str, path: &str, headers: &[&str], body: &str) -> String {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    format!("{method} {path} HTTP/1.1\r\nHost: ingest\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+pub fn now_ms() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// A right position of `driver`, taken at `timestamp`.
+pub fn position(driver: &str, timestamp: i64) -> Value {
+    json!({"driverId": driver, "latitude": 40.7128, "longitude": -74.006, "heading": 90, "speed": 31.5, "timestamp": timestamp})
+}
