@@ -52,9 +52,6 @@ pub struct DemoArgs {
     /// Directory for report.json; created when it is missing
     #[arg(long, env = "REPORT_DIR", default_value = "target/proof")]
     pub report_dir: PathBuf,
-    /// Directory for the servers' data and for all logs; created when it is missing
-    #[arg(long, env = "STACK_DIR", default_value = "target/demo")]
-    pub stack_dir: PathBuf,
 }
 
 /// Flags of `generate`.
@@ -96,12 +93,17 @@ impl GenerateArgs {
     pub fn check(&self) -> Result<(), Usage> {
         if self.reach == Reach::Loopback && !self.url.address.ip().is_loopback() {
             let url = &self.url.host;
-            return Err(Usage(format!("--url {url}: not an address of this machine; add --reach anywhere if that is meant")));
+            return Err(Usage(format!(
+                "--url {url}: not an address of this machine; add --reach anywhere if that is meant"
+            )));
         }
         let events = u64::from(self.rate) * self.duration.as_secs();
         if events > MAX_EVENTS {
-            return Err(Usage(format!("--rate {} for --duration {} s: {events} events; at most {MAX_EVENTS} fit in memory",
-                self.rate, self.duration.as_secs())));
+            return Err(Usage(format!(
+                "--rate {} for --duration {} s: {events} events; at most {MAX_EVENTS} fit in memory",
+                self.rate,
+                self.duration.as_secs()
+            )));
         }
         Ok(())
     }
@@ -171,7 +173,8 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
 #[must_use]
 pub fn usage(error: &clap::Error) -> Usage {
     let text = error.render().to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     Usage(line.trim_start_matches("error: ").to_owned())
 }
@@ -198,7 +201,10 @@ mod tests {
         let surge = complaint(&["demo", "--surge", "foo"]);
         assert_eq!(surge, "error: invalid value 'foo' for '--surge <SURGE>': use short or full");
         let positions = complaint(&["demo", "--positions-per-post", "0"]);
-        assert_eq!(positions, "error: invalid value '0' for '--positions-per-post <POSITIONS_PER_POST>': use a whole number from 1 to 1000");
+        assert_eq!(
+            positions,
+            "error: invalid value '0' for '--positions-per-post <POSITIONS_PER_POST>': use a whole number from 1 to 1000"
+        );
         assert!(complaint(&["demo", "--scenario", "flood"]).ends_with("there is only surge"));
         for complaint in [surge, positions, complaint(&["demo", "--nonsense"]), complaint(&[])] {
             assert_eq!(complaint.lines().count(), 1, "{complaint}");

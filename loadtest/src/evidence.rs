@@ -16,6 +16,8 @@ use crate::scrape::Buckets;
 use crate::staleness::Summary;
 use crate::witness::{DeadLetters, Place};
 
+/// Share of a stage's samples that must be known for its p99 to be one.
+const KNOWN_SHARE: f64 = 0.8;
 const MICROS_PER_MS: f64 = 1_000.0;
 const MICROS_PER_S: f64 = 1_000_000.0;
 
@@ -99,7 +101,7 @@ impl Evidence {
             accepted_per_s: rounded(counts.accepted as f64 / seconds, 1),
             rejected: counts.refused,
             failed: counts.unknown + counts.never_sent,
-            redis_lag_p99: quantile(&redis, 0.99),
+            redis_lag_p99: quantile(&redis, 0.99).filter(|_| redis.len() as f64 >= KNOWN_SHARE * inside.len() as f64),
             redis_lag_max: redis.iter().max().copied(),
             redis_lag_end: inside.last().and_then(|sample| sample.lags.redis),
             analytics_lag_max: analytics.iter().max().copied(),
@@ -159,7 +161,8 @@ impl Evidence {
     fn cost(&self) -> BTreeMap<String, Cost> {
         let peak = self.peak();
         let names: BTreeSet<&str> = self.samples.iter().flat_map(|sample| sample.usage.keys().copied()).collect();
-        let usage = |name: &'_ str| self.samples.iter().filter_map(move |sample| sample.usage.get(name)).collect::<Vec<_>>();
+        let usage =
+            |name: &'_ str| self.samples.iter().filter_map(move |sample| sample.usage.get(name)).collect::<Vec<_>>();
         let cost = |name: &str| {
             let usage = usage(name);
             Cost {
@@ -217,7 +220,12 @@ mod tests {
     fn evidence(played_s: u64) -> Evidence {
         let stage = |name, rate| Stage::of(name, rate, Duration::from_secs(2), 100);
         Evidence {
-            plan: Some(Arc::new(Plan::new(vec![stage("low", 10), stage("peak", 20), stage("hold", 20), stage("outage", 10)]))),
+            plan: Some(Arc::new(Plan::new(vec![
+                stage("low", 10),
+                stage("peak", 20),
+                stage("hold", 20),
+                stage("outage", 10),
+            ]))),
             surge_stages: 3,
             played: Duration::from_secs(played_s),
             samples: (0..=8).map(|second| sample(second, second * 100)).collect(),
@@ -233,6 +241,15 @@ mod tests {
         assert_eq!(report.stages[1].analytics_lag_max, Some(4_000));
         assert_eq!(report.stages[1].machine_busy, Some(0.9));
         assert_eq!(report.stages[1].offered_per_s, 20.0);
+    }
+
+    #[test]
+    fn a_p99_of_few_samples_is_not_known() {
+        let mut evidence = evidence(8);
+        evidence.samples[2].lags.redis = None;
+        let report = evidence.report();
+        assert_eq!((report.stages[0].redis_lag_p99, report.stages[0].redis_lag_max), (None, Some(100)));
+        assert_eq!(report.stages[1].redis_lag_p99, Some(400));
     }
 
     #[test]

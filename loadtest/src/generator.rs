@@ -118,6 +118,12 @@ impl Handle {
         self.live.read()
     }
 
+    /// The counters, for others to read.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
     /// Ends the offer at this moment; what was offered is still sent and awaited.
     pub fn stop(&self) {
         self.order.fetch_max(STOP, Ordering::Relaxed);
@@ -206,6 +212,7 @@ impl Generator {
             if now >= expiry {
                 expiry = now + EXPIRY_EVERY;
                 self.give_up_before(now.saturating_sub(self.config.answer_within));
+                self.pool.close_idle(now);
             }
             self.publish(now);
             tick = (tick + self.config.tick).max(Instant::now());
@@ -302,7 +309,10 @@ fn millis(at: Duration) -> u32 {
     u32::try_from(at.as_millis()).expect("a run is shorter than 49 days")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the passing of a tick is the condition: waking for every answer would cost more than the answer")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the passing of a tick is the condition: waking for every answer would cost more than the answer"
+)]
 fn pause_until(tick: Instant) {
     std::thread::sleep(tick.saturating_duration_since(Instant::now()));
 }

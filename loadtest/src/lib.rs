@@ -1,12 +1,14 @@
 //! The surge, the faults and the proof.
 //!
-//!     generator ──POST──▶ location-ingest ─▶ Kafka ─▶ redis-writer ─▶ Redis ◀──MGET── prober (posts as well)
-//!         │                                    │  └──▶ timescale-writer ─▶ PostgreSQL
-//!         │ what it was told                   │ lag, dead letters,               │ rows
-//!         ▼                                    ▼ records (witness)                ▼
-//!      ledger ───────────────────────▶ evidence ◀── sampler (CPU, memory, lag each second)
-//!                                          │
-//!                                       verdict ─▶ report.json, tables
+//! ```text
+//! generator ──POST──▶ location-ingest ─▶ Kafka ─▶ redis-writer ─▶ Redis ◀──MGET── prober (posts as well)
+//!     │                                    │  └──▶ timescale-writer ─▶ PostgreSQL
+//!     │ what it was told                   │ lag, dead letters,               │ rows
+//!     ▼                                    ▼ records (witness)                ▼
+//!  ledger ───────────────────────▶ evidence ◀── sampler (CPU, memory, lag each second)
+//!                                      │
+//!                                   verdict ─▶ report.json, tables
+//! ```
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -14,9 +16,12 @@ use std::process::ExitCode;
 
 use config::{Cli, Command};
 
+pub mod audit;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod demo;
+pub mod error;
 pub mod evidence;
 pub mod exit;
 pub mod fleet;
@@ -35,14 +40,17 @@ pub mod report;
 pub mod request;
 pub mod response;
 pub mod roster;
+pub mod run;
 pub mod sampler;
 pub mod scenario;
 pub mod scrape;
 pub mod screen;
+pub mod show;
 pub mod signals;
 pub mod specification;
 pub mod staleness;
 pub mod standalone;
+pub mod system;
 pub mod table;
 pub mod thresholds;
 pub mod tuning;
@@ -74,15 +82,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 async fn dispatch(cli: Cli) -> ExitCode {
     match cli.command {
-        Command::Demo(_) => todo(),
+        Command::Demo(args) => demo::demo(&args).await,
         Command::Generate(args) => match args.check() {
             Ok(()) => standalone::generate(&args).await,
             Err(usage) => complain(&usage, exit::USAGE),
         },
     }
 }
-
-fn todo() -> ExitCode { ExitCode::SUCCESS }
 
 fn complain(what: &impl std::fmt::Display, code: u8) -> ExitCode {
     // Without a standard error there is nobody to tell.

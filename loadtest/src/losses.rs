@@ -1,8 +1,6 @@
 //! The comparison that decides on loss: rows against what the generator was told, as sets and not by totals.
 
-use std::cmp::Ordering;
-
-use crate::ledger::{EventKey, Outcome};
+use crate::ledger::{EventKey, Ledger, Outcome};
 
 /// What the comparison of rows (or of records) with the ledgers shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,25 +19,51 @@ pub struct Comparison {
     pub of_strangers: u64,
 }
 
-/// Compares everything told with everything found. Both are sorted here; `strangers` are rows that have no key at all.
+/// Everything that was told about a run's events, in the order of their keys.
+#[derive(Debug)]
+pub struct Claims(Vec<(EventKey, Outcome)>);
+
+impl Claims {
+    /// The claims of several ledgers.
+    pub fn of<'a>(ledgers: impl Iterator<Item = &'a Ledger>) -> Self {
+        ledgers.flat_map(Ledger::iter).collect()
+    }
+
+    /// Number of events.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was offered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(EventKey, Outcome)> for Claims {
+    fn from_iter<I: IntoIterator<Item = (EventKey, Outcome)>>(claims: I) -> Self {
+        let mut claims: Vec<_> = claims.into_iter().collect();
+        claims.sort_unstable_by_key(|(key, _)| *key);
+        Self(claims)
+    }
+}
+
+/// Compares everything told with everything found; `strangers` are rows that have no key at all.
 #[must_use]
-pub fn compare(mut told: Vec<(EventKey, Outcome)>, mut found: Vec<EventKey>, strangers: u64) -> Comparison {
-    told.sort_unstable_by_key(|(key, _)| *key);
+pub fn compare(claims: &Claims, mut found: Vec<EventKey>, strangers: u64) -> Comparison {
     found.sort_unstable();
     let rows = found.len() as u64 + strangers;
     found.dedup();
     let distinct = found.len() as u64 + strangers;
     let mut comparison = Comparison { rows, distinct, of_strangers: strangers, ..Comparison::default() };
     let mut found = found.into_iter().peekable();
-    for (key, outcome) in told {
-        while found.next_if(|row| *row < key).is_some() {
+    for (key, outcome) in &claims.0 {
+        while found.next_if(|row| row < key).is_some() {
             comparison.of_strangers += 1;
         }
-        let has_row = found.peek().map(|row| row.cmp(&key)) == Some(Ordering::Equal);
-        if has_row {
-            found.next();
-        }
-        comparison.note(outcome, has_row);
+        comparison.note(*outcome, found.next_if_eq(key).is_some());
     }
     comparison.of_strangers += found.count() as u64;
     comparison
@@ -70,8 +94,8 @@ mod tests {
 
     #[test]
     fn a_duplicate_does_not_hide_a_loss() {
-        let told = vec![(key(1, 1), Outcome::Accepted), (key(2, 1), Outcome::Accepted)];
-        let comparison = compare(told, vec![key(2, 1), key(2, 1)], 0);
+        let told = [(key(1, 1), Outcome::Accepted), (key(2, 1), Outcome::Accepted)];
+        let comparison = compare(&told.into_iter().collect(), vec![key(2, 1), key(2, 1)], 0);
         assert_eq!((comparison.rows, comparison.distinct, comparison.lost), (2, 1, 1));
     }
 
@@ -81,7 +105,7 @@ mod tests {
         let told: Vec<_> = (0u32..).zip(outcomes).map(|(at, outcome)| (key(1, at), outcome)).collect();
         let mut rows: Vec<_> = told.iter().map(|(key, _)| *key).collect();
         rows.push(key(9, 9));
-        let comparison = compare(told, rows, 2);
+        let comparison = compare(&told.into_iter().collect(), rows, 2);
         assert_eq!(comparison.lost, 0);
         assert_eq!(comparison.of_unknown, 2);
         assert_eq!(comparison.of_refused, 1);
@@ -98,7 +122,7 @@ mod tests {
             let lost = told.iter().filter(|(event, outcome)| **outcome == 0 && !found.contains(event)).count();
             let strangers = found.iter().filter(|row| told.get(row).is_none_or(|outcome| *outcome == 3)).count();
             let told = told.iter().map(|((driver, at), outcome)| (key(*driver, *at), outcomes[*outcome])).collect();
-            let comparison = compare(told, rows.iter().map(|(driver, at)| key(*driver, *at)).collect(), 0);
+            let comparison = compare(&told, rows.iter().map(|(driver, at)| key(*driver, *at)).collect(), 0);
             prop_assert_eq!(comparison.lost, lost as u64);
             prop_assert_eq!(comparison.of_strangers, strangers as u64);
             prop_assert_eq!(comparison.distinct, found.len() as u64);

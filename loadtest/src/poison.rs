@@ -209,11 +209,54 @@ fn wrong_wire_type(now_ms: i64) -> Vec<u8> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use event::{DriverLocation, Reason};
+
     use super::*;
+
+    const NOW_MS: i64 = 1_795_441_689_633;
+
+    /// What the services are to find in each kind.
+    fn reason(kind: Kind) -> Reason {
+        match kind {
+            Kind::Truncated | Kind::WrongWireType | Kind::Noise | Kind::Json | Kind::DriverIdNotUtf8 => {
+                Reason::Undecodable
+            }
+            Kind::NullValue => Reason::NullValue,
+            Kind::EmptyValue | Kind::MissingDriverId => Reason::MissingDriverId,
+            Kind::EmptyDriverId | Kind::LongDriverId | Kind::NulInDriverId => Reason::InvalidDriverId,
+            Kind::MissingLatitude => Reason::MissingLatitude,
+            Kind::LatitudeOutOfRange | Kind::InfiniteLatitude => Reason::InvalidLatitude,
+            Kind::MissingLongitude => Reason::MissingLongitude,
+            Kind::LongitudeNan => Reason::InvalidLongitude,
+            Kind::HeadingOutOfRange => Reason::InvalidHeading,
+            Kind::NegativeSpeed => Reason::InvalidSpeed,
+            Kind::MissingTimestamp => Reason::MissingTimestamp,
+            Kind::TimestampTooOld => Reason::TimestampTooOld,
+            Kind::TimestampTooFarAhead => Reason::TimestampTooFarAhead,
+        }
+    }
+
+    #[test]
+    fn the_event_crate_refuses_each_kind_for_what_is_wrong_with_it() {
+        for poison in records(NOW_MS) {
+            let Some(value) = poison.value else {
+                assert_eq!(poison.kind, Kind::NullValue);
+                continue;
+            };
+            let found = DriverLocation::decode(&value, NOW_MS).map_err(|invalid| invalid.reason);
+            assert_eq!(found, Err(reason(poison.kind)), "{:?}", poison.kind);
+        }
+    }
+
+    #[test]
+    fn what_is_spoiled_would_be_valid_otherwise() {
+        let event = DriverLocation::decode(&Fields::valid(NOW_MS).encode(), NOW_MS).unwrap();
+        assert_eq!((event.latitude, event.longitude), (40.7128, -74.006));
+    }
 
     #[test]
     fn all_kinds_are_among_the_records() {
-        let kinds: BTreeSet<Kind> = records(1_795_441_689_633).iter().map(|poison| poison.kind).collect();
+        let kinds: BTreeSet<Kind> = records(NOW_MS).iter().map(|poison| poison.kind).collect();
         assert_eq!(kinds.len(), Kind::ALL.len());
         assert_eq!(records(0).len(), 47);
     }

@@ -65,7 +65,9 @@ impl Prober {
             clock,
             plan: Arc::clone(&plan),
             cursor: Cursor::default(),
-            keys: (0..config.drivers).map(|slot| format!("driver:loc:{}", config.roster.id(slot)).into_bytes()).collect(),
+            keys: (0..config.drivers)
+                .map(|slot| format!("driver:loc:{}", config.roster.id(slot)).into_bytes())
+                .collect(),
             address: config.redis,
             redis: None,
             retry_at: clock.instant(Duration::ZERO),
@@ -99,6 +101,12 @@ impl Prober {
     /// Ends the posting; reading goes on.
     pub fn stop_posting(&self) {
         self.sender.stop();
+    }
+
+    /// Whether all that was posted has been answered, after the posting was ended.
+    #[must_use]
+    pub fn has_posted(&self) -> bool {
+        self.sender.is_finished()
     }
 
     /// Ends everything and gives the posting half, to be joined.

@@ -65,7 +65,8 @@ impl Processes {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
             // A process may end while it is looked at.
-            if let Some(stat) = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| Stat::parse(&text)) {
+            if let Some(stat) = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| Stat::parse(&text))
+            {
                 processes.children.entry(stat.parent).or_default().push(pid);
                 processes.stats.insert(pid, stat);
             }

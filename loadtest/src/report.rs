@@ -210,16 +210,28 @@ mod tests {
 
     #[test]
     fn the_report_has_the_fields_of_the_specification() {
-        let report = Report { stages: vec![Stage::default()], cost: [("redis".to_owned(), Cost::default())].into(), ..Report::default() };
+        let report = Report {
+            stages: vec![Stage::default()],
+            cost: [("redis".to_owned(), Cost::default())].into(),
+            ..Report::default()
+        };
         let json = serde_json::to_value(&report).unwrap();
-        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
+        let keys = |value: &serde_json::Value| {
+            value.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>()
+        };
         let set = |names: &str| names.split_whitespace().map(str::to_owned).collect();
         assert!(keys(&json).is_superset(&set("stages totals recovery cost machine verdict failures")));
-        assert_eq!(keys(&json["stages"][0]), set("name seconds offered_per_s accepted_per_s rejected failed redis_lag_p99 \
+        assert_eq!(
+            keys(&json["stages"][0]),
+            set("name seconds offered_per_s accepted_per_s rejected failed redis_lag_p99 \
             redis_lag_max redis_lag_end analytics_lag_max analytics_lag_end ack_p50_ms ack_p99_ms staleness_p50_ms \
-            staleness_p99_ms probes_sent probes_seen machine_busy"));
-        assert_eq!(keys(&json["totals"]), set("accepted in_kafka rows rows_distinct lost poison_sent poison_distinct_in_dlt \
-            dead_letters poison_cost_p50_us poison_cost_p99_us"));
+            staleness_p99_ms probes_sent probes_seen machine_busy")
+        );
+        assert_eq!(
+            keys(&json["totals"]),
+            set("accepted in_kafka rows rows_distinct lost poison_sent poison_distinct_in_dlt \
+            dead_letters poison_cost_p50_us poison_cost_p99_us")
+        );
         assert_eq!(keys(&json["recovery"]), set("outage_s recovered_in_s"));
         assert_eq!(keys(&json["cost"]["redis"]), set("cpu_cores_at_peak cpu_s rss_max_mib"));
         assert_eq!(keys(&json["machine"]), set("cores memory_gib kafka redis postgres timescaledb"));

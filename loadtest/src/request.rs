@@ -35,7 +35,8 @@ impl RequestWriter {
             Shape::Single => SINGLE_PATH,
             Shape::Batch => BATCH_PATH,
         };
-        let head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: ");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: ");
         Self { head: head.into_bytes(), body: Vec::new(), request: Vec::new() }
     }
 
@@ -106,7 +107,8 @@ mod tests {
 
     use super::*;
 
-    const POSITION: Position = Position { latitude_e6: 40_700_008, longitude_e6: -74_006_000, heading_deg: 90, speed_dm_s: 315 };
+    const POSITION: Position =
+        Position { latitude_e6: 40_700_008, longitude_e6: -74_006_000, heading_deg: 90, speed_dm_s: 315 };
 
     fn body(request: &[u8]) -> Value {
         let text = std::str::from_utf8(request).unwrap();
@@ -137,14 +139,17 @@ mod tests {
             }
             let ids: Vec<String> = (1..=3).map(|number| format!("driver-{number}")).collect();
             let array = body(writer.finish(Shape::Batch));
-            let found: Vec<&str> = array.as_array().unwrap().iter().map(|item| item["driverId"].as_str().unwrap()).collect();
+            let found: Vec<&str> =
+                array.as_array().unwrap().iter().map(|item| item["driverId"].as_str().unwrap()).collect();
             assert_eq!(found, ids);
         }
     }
 
     #[test]
     fn decimals_keep_their_zeros_and_sign() {
-        for (scaled, places, text) in [(5, 6, "0.000005"), (-74_006_000, 6, "-74.006000"), (-3, 1, "-0.3"), (300, 1, "30.0")] {
+        for (scaled, places, text) in
+            [(5, 6, "0.000005"), (-74_006_000, 6, "-74.006000"), (-3, 1, "-0.3"), (300, 1, "30.0")]
+        {
             let mut out = Vec::new();
             push_decimal(&mut out, scaled, places);
             assert_eq!(String::from_utf8(out).unwrap(), text);

@@ -184,7 +184,9 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_add_up_is_none() {
         assert!(BatchAnswer::parse(br#"{"accepted":2,"rejected":[],"nextUpdateMs":2000}"#, 2).is_some());
-        assert!(BatchAnswer::parse(br#"{"accepted":1,"rejected":[{"index":1,"code":"x","retry":false}]}"#, 2).is_some());
+        assert!(
+            BatchAnswer::parse(br#"{"accepted":1,"rejected":[{"index":1,"code":"x","retry":false}]}"#, 2).is_some()
+        );
         assert!(BatchAnswer::parse(br#"{"accepted":1,"rejected":[]}"#, 2).is_none());
         assert!(BatchAnswer::parse(br#"{"accepted":1,"rejected":[{"index":2}]}"#, 2).is_none());
     }

@@ -9,9 +9,9 @@ use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Lags};
-use crate::generator::LiveCounts;
-use crate::procfs::{MachineTime, Meter, Processes, Usage};
+use crate::generator::{Live, LiveCounts};
 use crate::prober;
+use crate::procfs::{MachineTime, Meter, Processes, Usage};
 use crate::staleness::Tracker;
 
 /// Time between samples.
@@ -57,7 +57,7 @@ impl Watched {
 pub const HARNESS: &str = "loadtest";
 
 /// Takes the samples.
-pub struct SamplerTask<L> {
+pub struct SamplerTask {
     /// Clock of the run.
     pub clock: Clock,
     /// Where lag is read.
@@ -65,12 +65,12 @@ pub struct SamplerTask<L> {
     /// Where staleness is read.
     pub tracker: Arc<Mutex<Tracker>>,
     /// What the generator has done so far.
-    pub load: L,
+    pub load: Arc<Live>,
     /// The processes.
     pub watched: Watched,
 }
 
-impl<L: Fn() -> LiveCounts> SamplerTask<L> {
+impl SamplerTask {
     /// Gives a sample to `look` every second, until it is dropped.
     pub async fn run(self, mut look: impl FnMut(Sample)) {
         let mut meters = BTreeMap::new();
@@ -86,7 +86,7 @@ impl<L: Fn() -> LiveCounts> SamplerTask<L> {
         // What depends on the moment comes first; the lag is asked for over the network.
         let at = self.clock.now();
         let usage = self.usage(meters);
-        let (machine, load) = (MachineTime::read(), (self.load)());
+        let (machine, load) = (MachineTime::read(), self.load.read());
         let staleness_p99_ms = prober::lock(&self.tracker).p99_ms(at);
         let lags = timeout(LAGS_WITHIN, self.cluster.lags()).await.unwrap_or_default();
         Sample { at, lags, load, staleness_p99_ms, machine, usage }
@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn shares_come_from_the_ends_of_a_span() {
-        let samples = [sample(0, 1.0, (100, 1_000)), sample(1_000, 1.2, (150, 1_100)), sample(2_000, 2.0, (190, 1_200))];
+        let samples =
+            [sample(0, 1.0, (100, 1_000)), sample(1_000, 1.2, (150, 1_100)), sample(2_000, 2.0, (190, 1_200))];
         assert_eq!(cores(&samples, "kafka"), Some(0.5));
         assert_eq!(machine_busy(&samples), Some(0.45));
         assert_eq!(cores(&samples, "redis"), None);

@@ -1,8 +1,13 @@
 //! What can happen to the pipeline.
 
+pub mod surge;
+
 use std::time::Duration;
 
+use crate::error::RunError;
+use crate::run::Run;
 use crate::specification::Row;
+use crate::thresholds::{self, Thresholds};
 
 /// A course of load and faults with a verdict at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,21 @@ impl Scenario {
     pub fn name(self) -> &'static str {
         match self {
             Self::Surge => "surge",
+        }
+    }
+
+    /// What it must keep.
+    #[must_use]
+    pub fn thresholds(self) -> &'static Thresholds {
+        match self {
+            Self::Surge => &thresholds::SURGE,
+        }
+    }
+
+    /// Plays it, from the start of the servers to the counting.
+    pub async fn play(self, run: &mut Run, length: SurgeLength) -> Result<(), RunError> {
+        match self {
+            Self::Surge => surge::play(run, length).await,
         }
     }
 }

@@ -1,30 +1,4 @@
-//! Reads a service's `/metrics`: as much of the Prometheus text format as a histogram needs.
-
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
-/// Limit for one scrape.
-const SCRAPE_WITHIN: Duration = Duration::from_secs(2);
-/// Largest page that is read.
-const MAX_PAGE_BYTES: u64 = 4 * 1_024 * 1_024;
-
-/// The page of metrics that a service serves; `None` when it does not.
-pub async fn page(address: SocketAddr) -> Option<String> {
-    timeout(SCRAPE_WITHIN, fetch(address)).await.ok()?.ok()
-}
-
-async fn fetch(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut page = String::new();
-    stream.take(MAX_PAGE_BYTES).read_to_string(&mut page).await?;
-    Ok(page)
-}
+//! Reads a service's page of metrics: as much of the Prometheus text format as a histogram needs.
 
 /// A histogram over cumulative buckets, summed over all its label sets.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -29,7 +29,8 @@ impl Screen {
             return Self::Plain;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout_with_hz(REFRESH_HZ));
-        let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         Self::Terminal(bar)
     }
@@ -104,7 +105,15 @@ mod tests {
             ..Sample::default()
         };
         let line = second(&sample, &before, "base-5000");
-        for part in ["12 s", "offered  5,000/s", "accepted  4,990/s", "lag redis  1,200", "analytics       -", "p99     64 ms", "letters 94"] {
+        for part in [
+            "12 s",
+            "offered  5,000/s",
+            "accepted  4,990/s",
+            "lag redis  1,200",
+            "analytics       -",
+            "p99     64 ms",
+            "letters 94",
+        ] {
             assert!(line.contains(part), "{part} in {line}");
         }
         assert!(!line.contains("refused"));

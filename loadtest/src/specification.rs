@@ -60,6 +60,8 @@ impl Row {
     }
 }
 
+/// Events per second that the three threads of that system could write at 20 ms an event: its claims do not follow from it.
+pub const RATE_BEFORE: u32 = 150;
 /// Malformed records to be put in.
 pub const POISON: usize = 47;
 /// Recovery of the system that this one replaces, as claimed.

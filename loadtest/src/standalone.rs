@@ -102,6 +102,10 @@ fn summary(told: &Told, offered_for: Duration) -> Vec<String> {
         ),
         format!("answers by status: {}", statuses.collect::<Vec<_>>().join(", ")),
         format!("ack p50 {:.1} ms  p99 {:.1} ms  max {:.1} ms", ack(0.5), ack(0.99), ack(1.0)),
-        format!("this generator took {:.2} cores and {:.0} MiB", own.cpu_s / offered_for.as_secs_f64().max(0.001), own.rss_mib),
+        format!(
+            "this generator took {:.2} cores and {:.0} MiB",
+            own.cpu_s / offered_for.as_secs_f64().max(0.001),
+            own.rss_mib
+        ),
     ]
 }

@@ -22,7 +22,8 @@ impl Table {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+        let width =
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let mut lines: Vec<String> = self.rows.iter().map(|row| line(row, &widths)).collect();
         let rule = widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>().join("  ");

@@ -87,7 +87,10 @@ fn counted(report: &Report, thresholds: &Thresholds) -> Vec<String> {
     let (sent, found) = (totals.poison_sent, totals.poison_distinct_in_dlt);
     if sent != thresholds.poison || found != Some(thresholds.poison) {
         let found = found.map_or_else(|| "an unknown number".to_owned(), grouped);
-        failures.push(format!("{found} of {} malformed records are in the dead letter topic; {sent} were put in", thresholds.poison));
+        failures.push(format!(
+            "{found} of {} malformed records are in the dead letter topic; {sent} were put in",
+            thresholds.poison
+        ));
     }
     failures
 }
@@ -105,12 +108,19 @@ fn kept(stage: &Stage, thresholds: &Thresholds) -> Vec<String> {
     let mut failures = Vec::new();
     if !stage.staleness_p99_ms.is_some_and(|staleness| staleness < thresholds.staleness_p99_ms) {
         let found = measured(stage.staleness_p99_ms, 0);
-        failures.push(format!("{}: p99 staleness {found} ms, and under {} ms is specified", stage.name, thresholds.staleness_p99_ms));
+        failures.push(format!(
+            "{}: p99 staleness {found} ms, and under {} ms is specified",
+            stage.name, thresholds.staleness_p99_ms
+        ));
     }
     let allowed = thresholds.lag_s * stage.offered_per_s;
     if !stage.redis_lag_p99.is_some_and(|lag| lag as f64 <= allowed) {
         let found = stage.redis_lag_p99.map_or_else(|| "unknown".to_owned(), grouped);
-        failures.push(format!("{}: p99 lag of the Redis group {found}, and {} is specified", stage.name, measured(Some(allowed), 0)));
+        failures.push(format!(
+            "{}: p99 lag of the Redis group {found}, and {} is specified",
+            stage.name,
+            measured(Some(allowed), 0)
+        ));
     }
     failures
 }
@@ -120,7 +130,10 @@ fn cost(report: &Report, thresholds: &Thresholds) -> Vec<String> {
     let mut failures = Vec::new();
     if !cost.cpu_cores_at_peak.is_some_and(|cores| cores <= thresholds.redis_writer_cores) {
         let found = measured(cost.cpu_cores_at_peak, 2);
-        failures.push(format!("{REDIS_WRITER} took {found} cores at the peak, and {} is the limit", thresholds.redis_writer_cores));
+        failures.push(format!(
+            "{REDIS_WRITER} took {found} cores at the peak, and {} is the limit",
+            thresholds.redis_writer_cores
+        ));
     }
     if !cost.rss_max_mib.is_some_and(|mib| mib <= thresholds.redis_writer_mib) {
         let found = measured(cost.rss_max_mib, 0);

@@ -74,6 +74,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_identity_of_what_the_event_crate_encodes_is_found() {
+        let driver_id = event::DriverId::try_from("driver-17").unwrap();
+        let event = event::DriverLocation {
+            driver_id,
+            latitude: 40.0,
+            longitude: -74.0,
+            heading: Some(1.0),
+            speed: None,
+            timestamp_ms: 1_795_441_689_999,
+            received_at_ms: 1_795_441_689_700,
+            effective_at_ms: 1_795_441_689_633,
+        };
+        assert_eq!(identity(&event.encode()), Some((&b"driver-17"[..], 1_795_441_689_633)));
+    }
+
+    #[test]
     fn the_identity_is_found_among_other_fields() {
         let mut bytes = vec![tag(LATITUDE, FIXED64), 0, 0, 0, 0, 0, 0, 0, 0, tag(DRIVER_ID, LENGTH), 2, b'd', b'1'];
         bytes.extend([tag(SPEED, FIXED32), 0, 0, 0, 0, tag(EFFECTIVE_AT, VARINT)]);

@@ -120,7 +120,8 @@ impl Witness {
         let mut found = DeadLetters::default();
         let originals = &mut found.originals;
         let dead_letter_topic = format!("{topic}.DLT");
-        found.letters = self.read(&dead_letter_topic, partitions, |letter| originals.extend(original(&letter.record))).await?;
+        found.letters =
+            self.read(&dead_letter_topic, partitions, |letter| originals.extend(original(&letter.record))).await?;
         Ok(found)
     }
 
@@ -130,7 +131,10 @@ impl Witness {
     }
 }
 
-async fn read_partition(client: &PartitionClient, look: &mut impl FnMut(&RecordAndOffset)) -> Result<u64, WitnessError> {
+async fn read_partition(
+    client: &PartitionClient,
+    look: &mut impl FnMut(&RecordAndOffset),
+) -> Result<u64, WitnessError> {
     let mut offset = limited("list offsets", client.get_offset(OffsetAt::Earliest)).await?;
     let end = limited("list offsets", client.get_offset(OffsetAt::Latest)).await?;
     let (mut count, mut empty) = (0, 0);
@@ -138,7 +142,12 @@ async fn read_partition(client: &PartitionClient, look: &mut impl FnMut(&RecordA
         let (records, _) = limited("fetch", client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS)).await?;
         empty = if records.is_empty() { empty + 1 } else { 0 };
         if empty == EMPTY_FETCHES {
-            return Err(WitnessError::Stuck { topic: client.topic().to_owned(), partition: client.partition(), offset, end });
+            return Err(WitnessError::Stuck {
+                topic: client.topic().to_owned(),
+                partition: client.partition(),
+                offset,
+                end,
+            });
         }
         for record in records.iter().filter(|record| record.offset < end) {
             look(record);
@@ -176,7 +185,10 @@ mod tests {
     fn coordinates_are_big_endian_of_four_and_eight_bytes() {
         let partition = [0, 0, 0, 47];
         let offset = [0, 0, 0, 0, 0, 1, 0, 2];
-        assert_eq!(original(&letter(&[(ORIGINAL_PARTITION, &partition), (ORIGINAL_OFFSET, &offset)])), Some((47, 65_538)));
+        assert_eq!(
+            original(&letter(&[(ORIGINAL_PARTITION, &partition), (ORIGINAL_OFFSET, &offset)])),
+            Some((47, 65_538))
+        );
         assert_eq!(original(&letter(&[(ORIGINAL_PARTITION, &offset), (ORIGINAL_OFFSET, &offset)])), None);
         assert_eq!(original(&letter(&[])), None);
     }

@@ -1,4 +1,5 @@
 //! The generator against a small HTTP server of the test's own, over real sockets.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail a test by panicking")]
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -68,7 +69,9 @@ async fn next_body(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Vec<u8
 }
 
 fn config(address: SocketAddr, stages: &[(u32, u64)]) -> GeneratorConfig {
-    let stage = |(number, &(rate, ms)): (usize, &(u32, u64))| Stage::of(format!("{number}"), rate, Duration::from_millis(ms), 50_000);
+    let stage = |(number, &(rate, ms)): (usize, &(u32, u64))| {
+        Stage::of(format!("{number}"), rate, Duration::from_millis(ms), 50_000)
+    };
     GeneratorConfig {
         name: "generator",
         target: Target { address, host: address.to_string() },
@@ -99,14 +102,21 @@ async fn every_event_is_sent_once_and_the_ledger_knows_each() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&seen);
     let address = serve(move |body| {
-        notes.lock().unwrap().push((body["driverId"].as_str().unwrap().to_owned(), body["timestamp"].as_i64().unwrap()));
+        notes
+            .lock()
+            .unwrap()
+            .push((body["driverId"].as_str().unwrap().to_owned(), body["timestamp"].as_i64().unwrap()));
         accept()
     })
     .await;
     let clock = Clock::starting_in(Duration::from_millis(5));
     let told = finish(generator::spawn(config(address, &[(500, 400), (2_000, 400)]), clock).unwrap()).await;
-    let sent: Vec<EventKey> =
-        seen.lock().unwrap().iter().map(|(id, at)| EventKey::of(id.as_bytes(), *at, clock.base_ms()).unwrap()).collect();
+    let sent: Vec<EventKey> = seen
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(id, at)| EventKey::of(id.as_bytes(), *at, clock.base_ms()).unwrap())
+        .collect();
     let ledger: HashSet<EventKey> = told.ledger.iter().map(|(key, _)| key).collect();
     assert_eq!(sent.len(), 1_000);
     assert_eq!(sent.into_iter().collect::<HashSet<_>>(), ledger);
@@ -158,15 +168,24 @@ async fn a_connection_that_breaks_leaves_its_event_unknown_and_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_array_is_settled_item_by_item() {
     let address = serve(|body| match body.as_array().unwrap().len() {
-        10 => Reply::Answer(200, r#"{"accepted":8,"rejected":[{"index":3,"code":"x","retry":false},{"index":0,"code":"x","retry":false}]}"#.to_owned()),
+        10 => Reply::Answer(
+            200,
+            r#"{"accepted":8,"rejected":[{"index":3,"code":"x","retry":false},{"index":0,"code":"x","retry":false}]}"#
+                .to_owned(),
+        ),
         _ => Reply::Answer(200, r#"{"accepted":0,"rejected":[{"index":0,"code":"x","retry":true}]}"#.to_owned()),
     })
     .await;
     let mut config = config(address, &[(1_010, 100)]);
     config.positions_per_post = 10;
     let told = play(config).await;
-    let refused: Vec<usize> =
-        told.ledger.iter().enumerate().filter(|(_, (_, outcome))| *outcome == Outcome::Refused).map(|(at, _)| at).collect();
+    let refused: Vec<usize> = told
+        .ledger
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, outcome))| *outcome == Outcome::Refused)
+        .map(|(at, _)| at)
+        .collect();
     assert_eq!(told.ledger.len(), 101);
     assert_eq!(refused.len(), 21);
     assert_eq!(&refused[..4], [0, 3, 10, 13]);

@@ -1,10 +1,11 @@
 //! What the headers of a dead letter say of its original, by whomever they were written. Pure.
 //!
-//! Spring Kafka's names (ours too) carry numbers in big-endian binary, Kafka Connect's carry decimal text. Of a repeated
+//! Spring Kafka's names, which ours take over, carry numbers in big-endian binary, Kafka Connect's carry decimal text. Of a repeated
 //! header the last one counts. Header values come from strangers: what is not what it should be is unknown.
 
 use std::fmt;
 
+use kafka::dead_letter::headers as ours;
 use kafka::{Offset, PartitionId};
 
 /// What stands where a header says nothing that can be read.
@@ -15,16 +16,6 @@ const TOPIC_MAX_BYTES: usize = 249;
 /// Group ids and reasons longer than this are cut: they become labels and log fields.
 const NAME_MAX_CHARS: usize = 128;
 
-/// Spring Kafka's `KafkaHeaders`.
-mod spring {
-    pub(super) const TOPIC: &str = "kafka_dlt-original-topic";
-    pub(super) const PARTITION: &str = "kafka_dlt-original-partition";
-    pub(super) const OFFSET: &str = "kafka_dlt-original-offset";
-    pub(super) const GROUP: &str = "kafka_dlt-original-consumer-group";
-    pub(super) const EXCEPTION: &str = "kafka_dlt-exception-fqcn";
-    pub(super) const CAUSE: &str = "kafka_dlt-exception-cause-fqcn";
-}
-
 /// Kafka Connect's `DeadLetterQueueReporter`.
 mod connect {
     pub(super) const TOPIC: &str = "__connect.errors.topic";
@@ -34,8 +25,8 @@ mod connect {
     pub(super) const EXCEPTION: &str = "__connect.errors.exception.class.name";
 }
 
-/// Our stable reason code, beside Spring's headers.
-const REASON: &str = "dlt-reason";
+/// Spring's class behind the one that its listener container throws; ours has none.
+const SPRING_CAUSE: &str = "kafka_dlt-exception-cause-fqcn";
 
 /// A dead letter, as its headers tell it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,23 +47,23 @@ impl Letter {
     /// Reads the headers of a letter.
     pub fn read<'h>(headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>) -> Self {
         let headers = Headers(headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect());
-        let exceptions = [REASON, spring::CAUSE, spring::EXCEPTION, connect::EXCEPTION];
+        let exceptions = [ours::REASON, SPRING_CAUSE, ours::EXCEPTION_FQCN, connect::EXCEPTION];
         Self {
-            topic: headers.topic(spring::TOPIC).or_else(|| headers.topic(connect::TOPIC)),
+            topic: headers.topic(ours::ORIGINAL_TOPIC).or_else(|| headers.topic(connect::TOPIC)),
             partition: headers
-                .binary(spring::PARTITION)
+                .binary(ours::ORIGINAL_PARTITION)
                 .map(i32::from_be_bytes)
                 .or_else(|| headers.decimal(connect::PARTITION))
                 .filter(|number| *number >= 0)
                 .map(PartitionId),
             offset: headers
-                .binary(spring::OFFSET)
+                .binary(ours::ORIGINAL_OFFSET)
                 .map(i64::from_be_bytes)
                 .or_else(|| headers.decimal(connect::OFFSET))
                 .filter(|number| *number >= 0)
                 .map(Offset),
             group: headers
-                .name(spring::GROUP)
+                .name(ours::ORIGINAL_CONSUMER_GROUP)
                 .or_else(|| headers.name(connect::CONNECTOR).map(|name| format!("connect-{name}"))),
             reason: exceptions.iter().find_map(|name| headers.name(name)),
         }
@@ -186,20 +177,20 @@ mod tests {
     fn what_is_not_what_it_should_be_is_unknown() {
         let long = "r".repeat(10_000);
         let cases: [(&str, Option<&[u8]>); 9] = [
-            (spring::TOPIC, Some(b"not a\ntopic")),
-            (spring::TOPIC, None),
-            (spring::TOPIC, Some(b"")),
-            (spring::PARTITION, Some(b"7")),
-            (spring::PARTITION, Some(&[0xff, 0xff, 0xff, 0xff])),
-            (spring::OFFSET, Some(&[0, 0, 0, 7])),
+            (ours::ORIGINAL_TOPIC, Some(b"not a\ntopic")),
+            (ours::ORIGINAL_TOPIC, None),
+            (ours::ORIGINAL_TOPIC, Some(b"")),
+            (ours::ORIGINAL_PARTITION, Some(b"7")),
+            (ours::ORIGINAL_PARTITION, Some(&[0xff, 0xff, 0xff, 0xff])),
+            (ours::ORIGINAL_OFFSET, Some(&[0, 0, 0, 7])),
             (connect::OFFSET, Some(b"-3")),
-            (spring::GROUP, Some(&[0xff, 0xfe])),
-            (REASON, Some(b"two\nlines")),
+            (ours::ORIGINAL_CONSUMER_GROUP, Some(&[0xff, 0xfe])),
+            (ours::REASON, Some(b"two\nlines")),
         ];
         for (name, value) in cases {
             assert_eq!(Letter::read([(name, value)]), Letter::default(), "{name} {value:?}");
         }
-        let cut = Letter::read([(REASON, Some(long.as_bytes()))]).reason.unwrap();
+        let cut = Letter::read([(ours::REASON, Some(long.as_bytes()))]).reason.unwrap();
         assert_eq!(cut.len(), NAME_MAX_CHARS);
     }
 }

@@ -53,6 +53,7 @@ fn log(place: &TopicPartition, at: Offset, letter: &Letter) {
 }
 
 impl Sink for LetterSink {
+    const KEEPS_OFFSETS: bool = false;
     type Event = Letter;
 
     async fn write(&self, batch: &Batch<Letter>) -> Result<Written, WriteError> {

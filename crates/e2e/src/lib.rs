@@ -1,1 +1,32 @@
-//! Tests of the whole pipeline on real Kafka, Redis and PostgreSQL
+//! What the tests of the whole pipeline stand on: real servers, our services as processes of their own, and witnesses
+//! that look at the outcome without our code.
+//!
+//! ```text
+//! Load ──HTTP──▶ Scene: location-ingest ─▶ Kafka ─▶ redis-writer, timescale-writer ─▶ Map (Redis), History (PostgreSQL)
+//!                                            ▲ │
+//!                              poison ── Witness (rskafka) ── what is really there, dead letters
+//! ```
+//!
+//! Tests only: whatever goes wrong in here panics with what was seen last.
+
+mod events;
+mod history;
+mod http;
+mod load;
+mod map;
+mod scene;
+mod service;
+mod stacks;
+mod wait;
+mod witness;
+
+pub use events::{Moment, event, now_ms, position};
+pub use history::{History, Row};
+pub use http::{Answer, Phone};
+pub use load::{Load, Posted};
+pub use map::Map;
+pub use scene::Scene;
+pub use service::{Ended, Ingest, Service};
+pub use stacks::{disturbable, load_turn, shared};
+pub use wait::{LIMIT, eventually};
+pub use witness::{Found, Witness};

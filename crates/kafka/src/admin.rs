@@ -95,7 +95,7 @@ impl Client {
         }
     }
 
-    /// Deletes a topic and all that it holds.
+    /// Deletes a topic and all that it holds. Brokers forget it a moment later.
     ///
     /// # Errors
     /// [`Error::UnknownTopic`] when it is not there; else what kept the cluster from answering, or its refusal.

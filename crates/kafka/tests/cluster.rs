@@ -1,4 +1,5 @@
 //! Topics, offsets and coordinators on three brokers: what one broker cannot show.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -53,7 +53,8 @@ async fn drive(producer: &Producer, topic: &Arc<str>, keys: u32, count: u32) -> 
 
 async fn acknowledged_records_are_read_in_order(topic: &str, compression: Compression) {
     let client = load::client(&bootstrap());
-    let producer = load::producer(&client, topic, 12, ProducerConfig { compression, ..ProducerConfig::standard() }).await;
+    let producer =
+        load::producer(&client, topic, 12, ProducerConfig { compression, ..ProducerConfig::standard() }).await;
     let outcomes = drive(&producer, &topic.into(), 40, 500).await;
     assert_eq!(outcomes.count(Result::is_ok), 20_000);
     outcomes.check(&witness::topic(&bootstrap(), topic, 12).await);
@@ -70,6 +71,16 @@ async fn rskafka_reads_what_was_acknowledged_in_order_of_each_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rskafka_reads_lz4_batches_too() {
     acknowledged_records_are_read_in_order("lz4", Compression::Lz4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sending_waits_for_room_in_a_small_buffer() {
+    let client = load::client(&bootstrap());
+    let small = ProducerConfig { buffer_bytes: 10_000, ..ProducerConfig::standard() };
+    let producer = load::producer(&client, "cramped", 3, small).await;
+    let outcomes = drive(&producer, &"cramped".into(), 10, 200).await;
+    assert_eq!(outcomes.count(Result::is_ok), 2_000);
+    outcomes.check(&witness::topic(&bootstrap(), "cramped", 3).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,13 +212,13 @@ async fn dropping_the_last_handle_still_sends_what_is_enqueued() {
 fn the_end_of_the_runtime_gives_every_caller_an_answer() {
     let bootstrap = bootstrap();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let delivery = runtime.block_on(async {
+    let mut delivery = None;
+    runtime.block_on(async {
         let lazy = ProducerConfig { linger: Duration::from_secs(20), ..ProducerConfig::standard() };
         let producer = load::producer(&load::client(&bootstrap), "orphaned", 1, lazy).await;
-        let delivery = producer.enqueue(load::record(&"orphaned".into(), "driver", 0)).expect("room");
+        delivery = Some(producer.enqueue(load::record(&"orphaned".into(), "driver", 0)).expect("room"));
         std::mem::forget(producer);
-        delivery
     });
     runtime.shutdown_timeout(Duration::from_secs(5));
-    assert_eq!(futures::executor::block_on(delivery), Err(ProduceError::Closed));
+    assert_eq!(futures::executor::block_on(delivery.expect("enqueued")), Err(ProduceError::Closed));
 }

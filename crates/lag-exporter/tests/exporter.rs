@@ -1,4 +1,5 @@
 //! The whole exporter against a real broker: known records by rskafka, known commits, exact numbers in a scrape.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -8,6 +9,7 @@ use kafka::{
     TopicPartition, TopicSpec,
 };
 use lag_exporter::{Flags, INFO};
+use native::{KafkaOptions, Stack, StackOptions};
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
 use rskafka::record::Record;
@@ -17,9 +19,15 @@ use tokio::time::Instant;
 /// Everything here happens within a few intervals of 250 ms; a machine that is busy with other tests gets more.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The broker of all tests but those that stop theirs; its guard stops it when the test process ends.
 fn bootstrap() -> String {
-    static BOOTSTRAP: OnceLock<String> = OnceLock::new();
-    BOOTSTRAP.get_or_init(|| std::env::var("BOOTSTRAP").unwrap()).clone()
+    static STACK: OnceLock<Stack> = OnceLock::new();
+    STACK.get_or_init(|| start_kafka("lag-exporter")).kafka.bootstrap()
+}
+
+fn start_kafka(name: &str) -> Stack {
+    let dir = native::stack_dir(name);
+    Stack::start(StackOptions { dir, kafka: Some(KafkaOptions::single()), redis: false, postgres: false }).unwrap()
 }
 
 fn client() -> Client {
@@ -101,11 +109,15 @@ fn ours(timestamp_ms: i64) -> String {
     CommitMetadata { timestamp_ms }.encode()
 }
 
-/// Sets the group's position; retried while a fresh cluster makes its coordinator.
 async fn commit(group: &str, topic: &str, partition: i32, offset: i64, metadata: String) {
+    set_position(&client(), group, topic, partition, offset, metadata).await;
+}
+
+/// Sets the group's position; retried while a fresh cluster makes its coordinator.
+async fn set_position(client: &Client, group: &str, topic: &str, partition: i32, offset: i64, metadata: String) {
     let positions = [(TopicPartition::new(topic, PartitionId(partition)), Offset(offset), metadata)];
     let deadline = Instant::now() + DEADLINE;
-    while let Err(error) = client().alter_offsets(group, &positions).await {
+    while let Err(error) = client.alter_offsets(group, &positions).await {
         assert!(error.kind() == ErrorKind::Transient && Instant::now() < deadline, "{error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -213,4 +225,32 @@ async fn a_group_with_a_strange_name_does_not_break_the_scrape() {
     exporter.until("ready", |exporter| exporter.context.health.is_ready()).await;
     assert_eq!(exporter.lag("strange", 0, r#"str\"an\\ge"#), Some(1.0));
     assert_eq!(exporter.seconds("strange", 0, r#"str\"an\\ge"#), None, "others' commits tell no time");
+}
+
+#[tokio::test]
+async fn without_kafka_it_says_so_and_withdraws_what_is_stale() {
+    let stack = start_kafka("lag-exporter-outage");
+    let brokers = stack.kafka.bootstrap();
+    stack.kafka.stop();
+    let exporter = Exporter::start(&brokers, "*", &["--stale-after", "1s"]).await;
+    let failed = "kafka_lag_exporter_failed_collections_total";
+    exporter.until("a failed collection", |exporter| exporter.value(failed) > Some(0.0)).await;
+    assert!(!exporter.context.health.is_ready());
+    assert_eq!(exporter.value("kafka_lag_exporter_up"), Some(0.0));
+
+    stack.kafka.start().unwrap();
+    exporter.until("ready", |exporter| exporter.context.health.is_ready()).await;
+    assert_eq!(exporter.value("kafka_lag_exporter_up"), Some(1.0));
+
+    let client = Client::new(ClientConfig::new(vec![brokers], "exporter-test"));
+    let spec = TopicSpec { name: "t".to_owned(), partitions: 1, replication: None, settings: vec![] };
+    client.create_topic(&spec).await.unwrap();
+    set_position(&client, "g", "t", 0, 0, ours(now_ms())).await;
+    exporter.until("lag", |exporter| exporter.lag("t", 0, "g") == Some(0.0)).await;
+    stack.kafka.kill();
+    exporter.until("not ready", |exporter| !exporter.context.health.is_ready()).await;
+    exporter.until("no lag rather than 0", |exporter| exporter.lag("t", 0, "g").is_none()).await;
+    assert_eq!(exporter.value("kafka_lag_exporter_up"), Some(0.0));
+    stack.kafka.start().unwrap();
+    exporter.until("lag again", |exporter| exporter.lag("t", 0, "g") == Some(0.0)).await;
 }

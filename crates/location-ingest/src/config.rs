@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = service::bytes(BUFFER_MIN..=BUFFER_MAX))]
     pub producer_buffer: usize,
 
-    /// Open connections, 1 to 1000000; further ones wait in the system's backlog
+    /// Open connections, 1 to 1000000, of about 20 KiB each; further ones wait in the system's backlog
     #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = service::number(1..=COUNT_MAX))]
     pub max_connections: usize,
 

@@ -21,6 +21,7 @@ mod server;
 use std::sync::Arc;
 
 use service::{Context, Info};
+use tracing::info;
 
 pub use config::Args;
 pub use error::Error;
@@ -76,6 +77,7 @@ impl Ingest {
     /// Kafka's topics contradict the flags.
     pub async fn serve(self) -> Result<(), Error> {
         let Self { args, context, server } = self;
+        info!(listen = %server.local_addr(), "listening");
         let (publisher, watch) = kafka::start(&args, &context);
         let limits = Limits::new(&args);
         let app = Arc::new(App { args, limits, metrics: Metrics::new(), publisher });

@@ -4,26 +4,25 @@
 //! works on one core, and fred's side of a call costs a fifth of Redis's).
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use event::DriverLocation;
 use fred::bytes_utils::Str;
-use fred::clients::WithOptions;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::prelude::{Builder, Client};
 use fred::types::config::{
-    Blocking, ConnectionConfig, Options, PerformanceConfig, ReconnectError, ReconnectPolicy, TcpConfig,
-    UnresponsiveConfig,
+    Blocking, ConnectionConfig, PerformanceConfig, ReconnectError, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
 };
-use fred::types::{Key, RespVersion, Value};
+use fred::types::{ClientState, Key, RespVersion, Value};
 use fred::util::{redis_keyslot, sha1_hash};
 use futures::future::try_join_all;
 use kafka::{Offset, TopicPartition};
 use pipeline::{Batch, Sink, WriteError, Written};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -60,6 +59,9 @@ const REDIRECTIONS: u32 = 5;
 /// read-only, full memory, failed persistence and missing replicas.
 const PROBE: &str = "#!lua\nreturn 0";
 
+/// What is said before the first attempt to connect has ended.
+const CONNECTING: &str = "connecting";
+
 /// What a [`RedisSink`] is made from.
 #[derive(Debug, Clone)]
 pub struct SinkConfig {
@@ -84,7 +86,7 @@ pub struct UrlError(String);
 
 /// The live map.
 pub struct RedisSink {
-    client: WithOptions<Client>,
+    client: Client,
     topology: Topology,
     rules: Rules,
     form: Form,
@@ -92,8 +94,8 @@ pub struct RedisSink {
     timeout: Duration,
     address: String,
     metrics: SinkMetrics,
-    /// Why there is no connection. The client answers calls with "not connected" only.
-    connection_fault: Arc<Mutex<Option<String>>>,
+    /// What the connection last failed of; changes with each failure.
+    link_fault: watch::Receiver<String>,
     foreign_key_seen: AtomicBool,
     _tasks: JoinSet<()>,
 }
@@ -138,20 +140,20 @@ impl RedisSink {
         check_url(&config.url)?;
         let client = client(&config).map_err(|error| UrlError(error.details().to_owned()))?;
         let topology = if client.is_clustered() { Topology::Cluster } else { Topology::OneServer };
-        let connection_fault = Arc::default();
+        let (fault, link_fault) = watch::channel(CONNECTING.to_owned());
         let mut tasks = JoinSet::new();
-        tasks.spawn(note_faults(client.clone(), Arc::clone(&connection_fault)));
+        tasks.spawn(note_faults(client.clone(), fault));
         tasks.spawn(keep_connected(client.clone()));
         Ok(Self {
             address: address(&client),
-            client: client.with_options(&options(config.timeout)),
+            client,
             topology,
             rules: Rules::new(config.position_ttl, config.conflate),
             form: Form { key_prefix: config.key_prefix, value_format: config.value_format, life: config.position_ttl },
             script_sha: sha1_hash(SCRIPT).into(),
             timeout: config.timeout,
             metrics: SinkMetrics::new(),
-            connection_fault,
+            link_fault,
             foreign_key_seen: AtomicBool::new(false),
             _tasks: tasks,
         })
@@ -185,24 +187,37 @@ impl RedisSink {
     /// Writes one share. The call may be repeated: Redis decides the order, so a repetition changes nothing.
     async fn send(&self, share: &[&DriverLocation]) -> Result<Verdict, WriteError> {
         let call = self.form.call(share);
-        let reply = match self.call_by_sha(&call).await {
-            // A server that was restarted, or a replica that took over, does not know the script.
-            Err(error) if error.details().starts_with("NOSCRIPT") => self.call_by_text(&call).await,
-            other => other,
+        let by_sha = || {
+            let (keys, args) = fred_arguments(&call);
+            self.client.evalsha(self.script_sha.clone(), keys, args)
         };
-        let reply = reply.map_err(|error| self.fault(&error))?;
+        let by_text = || {
+            let (keys, args) = fred_arguments(&call);
+            self.client.eval(Str::from_static(SCRIPT), keys, args)
+        };
+        let reply: Vec<i64> = match self.linked(by_sha()).await {
+            // A server that was restarted, or a replica that took over, does not know the script.
+            Err(Fault::Call(error)) if error.details().starts_with("NOSCRIPT") => self.linked(by_text()).await,
+            other => other,
+        }
+        .map_err(|fault| self.write_error(fault))?;
         Verdict::read(&reply, share.len())
             .ok_or_else(|| WriteError::Unknown(format!("redis {}: unexpected reply of the script", self.address)))
     }
 
-    async fn call_by_sha(&self, call: &Call) -> Result<Vec<i64>, Error> {
-        let (keys, args) = fred_arguments(call);
-        self.client.evalsha(self.script_sha.clone(), keys, args).await
-    }
-
-    async fn call_by_text(&self, call: &Call) -> Result<Vec<i64>, Error> {
-        let (keys, args) = fred_arguments(call);
-        self.client.eval(Str::from_static(SCRIPT), keys, args).await
+    /// The outcome of `call`, at once when there is no connection or it is lost meanwhile. The client itself would hold
+    /// the call back until there is one, up to the time-out (and its option against that does not reach scripts).
+    async fn linked<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Fault> {
+        let mut fault = self.link_fault.clone();
+        fault.mark_unchanged();
+        if self.client.state() != ClientState::Connected {
+            return Err(Fault::Link(fault.borrow().clone()));
+        }
+        tokio::select! {
+            biased;
+            outcome = call => outcome.map_err(Fault::Call),
+            Ok(()) = fault.changed() => Err(Fault::Link(fault.borrow().clone())),
+        }
     }
 
     fn account(&self, plan: &Plan<'_>, shares: &[(Vec<&DriverLocation>, Verdict)]) -> Written {
@@ -243,26 +258,28 @@ impl RedisSink {
         }
     }
 
-    fn fault(&self, error: &Error) -> WriteError {
-        let text = format!("redis {}: {}", self.address, self.explain(error));
-        match class(error) {
-            Class::Sink => WriteError::SinkFault(text),
-            Class::Unknown => WriteError::Unknown(text),
+    fn write_error(&self, fault: Fault) -> WriteError {
+        let text = |what: &str| format!("redis {}: {what}", self.address);
+        match fault {
+            Fault::Link(what) => WriteError::SinkFault(text(&what)),
+            Fault::Call(error) => match (class(&error), error.kind()) {
+                (Class::Sink, ErrorKind::Timeout) => {
+                    let timeout = service::format_duration(self.timeout);
+                    WriteError::SinkFault(text(&format!("no answer within --redis-timeout {timeout}")))
+                }
+                (Class::Sink, _) => WriteError::SinkFault(text(&explain(&error))),
+                (Class::Unknown, _) => WriteError::Unknown(text(&explain(&error))),
+            },
         }
     }
+}
 
-    fn explain(&self, error: &Error) -> String {
-        match error.kind() {
-            ErrorKind::Timeout => {
-                format!("no answer within --redis-timeout {}", service::format_duration(self.timeout))
-            }
-            _ if is_from_server(error) => explain_answer(error.details()),
-            _ => {
-                let known = self.connection_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                known.unwrap_or_else(|| "not connected".to_owned())
-            }
-        }
-    }
+/// Why a call has no reply.
+enum Fault {
+    /// There is no connection, or it was lost during the call.
+    Link(String),
+    /// What Redis or the client says of the call.
+    Call(Error),
 }
 
 impl Sink for RedisSink {
@@ -282,9 +299,9 @@ impl Sink for RedisSink {
     }
 
     async fn probe(&self) -> Result<(), WriteError> {
-        let probed: Result<i64, Error> =
-            self.client.eval(Str::from_static(PROBE), Vec::<Key>::new(), Vec::<Value>::new()).await;
-        probed.map(drop).map_err(|error| self.fault(&error))
+        let probe = self.client.eval(Str::from_static(PROBE), Vec::<Key>::new(), Vec::<Value>::new());
+        let probed: Result<i64, Fault> = self.linked(probe).await;
+        probed.map(drop).map_err(|fault| self.write_error(fault))
     }
 }
 
@@ -313,6 +330,7 @@ fn connection_config(timeout: Duration) -> ConnectionConfig {
         connection_timeout: CONNECT_TIMEOUT,
         internal_command_timeout: timeout,
         cluster_cache_update_delay: Duration::ZERO,
+        // The pipeline repeats whole batches, with waits of its own.
         max_command_attempts: 1,
         max_redirections: REDIRECTIONS,
         unresponsive: UnresponsiveConfig {
@@ -327,19 +345,6 @@ fn connection_config(timeout: Duration) -> ConnectionConfig {
         tcp: TcpConfig { nodelay: Some(true), linger: None, ttl: None, keepalive: None },
         // A server that became a replica keeps its connections: only a new one finds its successor.
         reconnect_errors: vec![ReconnectError::ReadOnly],
-    }
-}
-
-fn options(timeout: Duration) -> Options {
-    Options {
-        // The pipeline repeats whole batches, with waits of its own.
-        max_attempts: Some(1),
-        max_redirections: Some(REDIRECTIONS),
-        timeout: Some(timeout),
-        cluster_node: None,
-        cluster_hash: None,
-        // Without a connection a call fails at once instead of waiting for its time-out.
-        fail_fast: true,
     }
 }
 
@@ -359,13 +364,12 @@ async fn keep_connected(client: Client) {
     }
 }
 
-async fn note_faults(client: Client, note: Arc<Mutex<Option<String>>>) {
+async fn note_faults(client: Client, link_fault: watch::Sender<String>) {
     let mut faults = client.error_rx();
     loop {
         match faults.recv().await {
             Ok((error, _)) => {
-                let text = if is_from_server(&error) { explain_answer(error.details()) } else { explain_io(&error) };
-                *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+                link_fault.send_replace(explain(&error));
             }
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
@@ -421,15 +425,14 @@ fn first_word(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
-fn explain_answer(answer: &str) -> String {
-    match first_word(answer) {
-        "NOAUTH" | "WRONGPASS" => format!("{answer}; check user and password in --redis-url"),
-        _ => answer.to_owned(),
-    }
-}
-
-fn explain_io(error: &Error) -> String {
+fn explain(error: &Error) -> String {
     let details = error.details();
+    if is_from_server(error) {
+        return match first_word(details) {
+            "NOAUTH" | "WRONGPASS" => format!("{details}; check user and password in --redis-url"),
+            _ => details.to_owned(),
+        };
+    }
     // The client formats operating system errors with `Debug`.
     let text = details.split("message: \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or(details);
     format!("not connected: {}; is Redis running at --redis-url?", text.trim_end_matches('.'))

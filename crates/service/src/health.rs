@@ -26,7 +26,8 @@ enum Part {
     Ready,
     NotReady {
         reason: String,
-        logged_at: Instant,
+        /// When it was last said as a warning.
+        warned_at: Option<Instant>,
     },
 }
 
@@ -101,18 +102,23 @@ impl Component {
         }
     }
 
-    /// The part does not work, and why: name the server, its address and what to check.
+    /// The part does not work, and why: name the server, its address and what to check. What is said first, before the
+    /// part ever worked ("connecting to …"), is no warning yet.
     pub fn not_ready(&self, reason: impl Into<String>) {
         let (reason, now) = (reason.into(), Instant::now());
         let mut parts = self.health.parts();
-        let quiet = match parts.get(self.name) {
-            Some(Part::NotReady { logged_at, .. }) if now.duration_since(*logged_at) < REPEAT_EVERY => Some(*logged_at),
-            _ => None,
+        let warned_at = match parts.get(self.name) {
+            Some(Part::Starting) => {
+                info!(component = self.name, reason, "starting");
+                None
+            }
+            Some(Part::NotReady { warned_at: Some(at), .. }) if now.duration_since(*at) < REPEAT_EVERY => Some(*at),
+            _ => {
+                warn!(component = self.name, reason, "not ready");
+                Some(now)
+            }
         };
-        if quiet.is_none() {
-            warn!(component = self.name, reason, "not ready");
-        }
-        parts.insert(self.name, Part::NotReady { reason, logged_at: quiet.unwrap_or(now) });
+        parts.insert(self.name, Part::NotReady { reason, warned_at });
     }
 
     /// Whether the part last said that it works.

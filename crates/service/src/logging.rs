@@ -36,7 +36,12 @@ pub(crate) fn start(args: &CommonArgs) -> Result<(), Usage> {
         Usage::new("--log", &args.log, remedy)
     })?;
     let _ = DRIVER_IDS.set(if args.log_driver_ids { DriverIds::Plain } else { DriverIds::Hashed });
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        // A log that cannot be written (its reader is gone) must not end the service by a panic.
+        .log_internal_errors(false);
     let _ = match args.log_format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -1,1 +1,59 @@
-//! Kafka to TimescaleDB: the history, completeness first
+//! Kafka to TimescaleDB: the history, completeness first.
+//!
+//! ```text
+//! Kafka ──pipeline──▶ PositionDecoder ──▶ one transaction a batch: fence and move the offsets ─ binary COPY ─ COMMIT
+//!                          │ poison                                     │ refused rows (bisected)
+//!                          ▼                                            ▼
+//!                     dead letters ◀────────────────────────────────────┘
+//! ```
+//!
+//! Rows and next offset stand or fall together, and the offset moves only from where this writer believes it to be: so
+//! each Kafka record is stored exactly once, whatever dies and whoever else writes.
+
+mod config;
+pub mod copy;
+mod decode;
+mod error;
+pub mod metrics;
+mod timescale;
+
+use std::sync::Arc;
+
+use pipeline::Settings;
+use service::{Context, Info};
+
+pub use config::{BatchArgs, Config, DEFAULT_GROUP, DatabaseArgs, Switch};
+pub use decode::PositionDecoder;
+pub use error::Error;
+pub use timescale::{
+    Database, DatabaseConfig, Migrate, SchemaConfig, SinkConfig, TableKind, TimescaleSink, TopicId, TopicIds, UrlError,
+    check_url, prepare_schema,
+};
+
+/// What the binary says about itself.
+pub const INFO: Info = Info {
+    name: "timescale-writer",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Writes every position from Kafka to TimescaleDB or PostgreSQL, each exactly once: the history",
+    metrics_listen: "127.0.0.1:9103",
+    buckets: pipeline::metrics::BUCKETS,
+};
+
+/// Runs the service until `context.shutdown`; with `--migrate only`, until the schema is there.
+///
+/// # Errors
+/// What waiting does not help with; see [`Error`].
+pub async fn run(config: Config, context: Context) -> Result<(), Error> {
+    let database = Arc::new(Database::new(config.database_config())?);
+    let schema = context.health.component("schema");
+    let preparing = prepare_schema(&database, config.schema_config(), &schema);
+    let Some(prepared) = context.shutdown.run_until_cancelled(preparing).await else { return Ok(()) };
+    prepared?;
+    if config.database.migrate == Migrate::Only {
+        return Ok(());
+    }
+    let sink = TimescaleSink::new(database, config.sink_config());
+    let settings = Settings::new(INFO.name, INFO.version, &config.common, &config.pipeline, config.policy());
+    pipeline::run(settings, PositionDecoder, Arc::new(sink), context).await?;
+    Ok(())
+}

@@ -36,7 +36,8 @@ impl Account {
             return Ok(Self::Ourselves);
         }
         let user = USERS.iter().find_map(|name| User::from_name(name).ok().flatten());
-        let user = user.ok_or_else(|| Error::Missing("neither a user `postgres` nor `nobody`: create one".to_owned()))?;
+        let user =
+            user.ok_or_else(|| Error::Missing("neither a user `postgres` nor `nobody`: create one".to_owned()))?;
         chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(Error::io("give away", dir))?;
         let with = |pass| Self::Other { uid: user.uid, gid: user.gid, pass };
         let mut candidates = std::iter::once(None).chain(PASSES.map(Some)).map(with);

@@ -1,7 +1,7 @@
 //! Apache Kafka in KRaft mode: one broker or several, each with its controller in the same process.
 
-mod archive;
 mod config;
+mod prepared;
 mod probe;
 
 use std::fs;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use self::config::Node;
+use self::prepared::{CHECKPOINT, Prepared};
 use crate::ports::{Port, Wish};
 use crate::process::Launch;
 use crate::server::Server;
@@ -25,8 +26,10 @@ use crate::{Error, random, wait};
 const VERSION: &str = "4.1.0";
 /// The port that Kafka has by default.
 pub(crate) const DEFAULT_PORT: u16 = 9092;
-/// A controlled shutdown takes half a second; without a quorum it would wait for minutes.
+/// A controlled shutdown takes half a second, more under load.
 const GRACE: Duration = Duration::from_secs(15);
+/// When all of several stop at once, the last ones wait for a quorum that is not there any more.
+const GRACE_OF_SEVERAL: Duration = Duration::from_secs(8);
 /// From the last broker's start until all know each other.
 const CLUSTER_LIMIT: Duration = Duration::from_secs(60);
 const LOG_CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/log4j2.xml");
@@ -69,8 +72,8 @@ impl KafkaOptions {
 
     /// Adds a broker setting.
     #[must_use]
-    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
-        self.settings.push((name.to_owned(), value.to_string()));
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 }
@@ -112,8 +115,7 @@ impl Deref for Broker {
 
 impl Kafka {
     pub(crate) fn start_new(home: &Home, tools: &Tools, options: &KafkaOptions, wish: Wish) -> Result<Self, Error> {
-        let archive = archive::ensure(tools);
-        Self::start_with(home, tools, options, wish, &archive.as_deref().map_or_else(Vec::new, archive::flags_to_use))
+        Self::start_with(home, tools, options, wish, &Prepared::ensure(tools))
     }
 
     /// Every broker is started before any is awaited: a quorum needs most of them.
@@ -122,7 +124,7 @@ impl Kafka {
         tools: &Tools,
         options: &KafkaOptions,
         wish: Wish,
-        jvm_flags: &[String],
+        prepared: &Prepared,
     ) -> Result<Self, Error> {
         let nodes = lease_nodes(options.brokers, wish)?;
         let cluster_id = random::cluster_id();
@@ -131,8 +133,12 @@ impl Kafka {
             let (plan, cluster_id) = (&plan, cluster_id.as_str());
             move || -> Result<Broker, Error> {
                 let files = Files::create(home, node)?;
-                files.format(tools, &config::render(node, plan, &files.data, options), cluster_id)?;
-                let launch = files.launch(home, tools, heap(options.brokers), jvm_flags);
+                files.configure(&config::render(node, plan, &files.data, options))?;
+                match &prepared.checkpoint {
+                    Some(checkpoint) => files.fill(checkpoint, node, cluster_id)?,
+                    None => files.format(tools, cluster_id)?,
+                }
+                let launch = files.launch(home, tools, Size::of(options.brokers), &prepared.jvm_flags);
                 let server = Server::new(launch, node.port, move || probe::is_registered(node));
                 server.start_first()?;
                 Ok(Broker { id: node.id, server, _ports: ports })
@@ -214,6 +220,11 @@ impl Kafka {
         run_tool(&self.tools, class, args, input)
     }
 
+    /// For a cluster whose data nobody wants any more: the quickest way that leaves nothing behind.
+    pub(crate) fn discard(&self) {
+        if self.brokers.len() == 1 { self.stop() } else { self.kill() }
+    }
+
     fn on_each(&self, act: fn(&Server)) {
         thread::scope(|scope| {
             for broker in &self.brokers {
@@ -253,9 +264,21 @@ fn lease_nodes(count: usize, wish: Wish) -> Result<Vec<(Node, [Port; 2])>, Error
         .collect()
 }
 
-/// Three brokers share the machine with everything else; their heaps are half as large.
-fn heap(brokers: usize) -> [&'static str; 2] {
-    if brokers == 1 { ["-Xms512m", "-Xmx1g"] } else { ["-Xms256m", "-Xmx512m"] }
+/// What depends on the number of brokers.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    /// Several share the machine with everything else: their heaps are half as large.
+    heap: [&'static str; 2],
+    grace: Duration,
+}
+
+impl Size {
+    fn of(brokers: usize) -> Self {
+        match brokers {
+            1 => Self { heap: ["-Xms512m", "-Xmx1g"], grace: GRACE },
+            _ => Self { heap: ["-Xms256m", "-Xmx512m"], grace: GRACE_OF_SEVERAL },
+        }
+    }
 }
 
 /// The files of one broker.
@@ -276,22 +299,36 @@ impl Files {
         Ok(Self { name, config: dir.join("server.properties"), data: dir.join("data"), temp })
     }
 
-    fn format(&self, tools: &Tools, settings: &str, cluster_id: &str) -> Result<(), Error> {
-        fs::write(&self.config, settings).map_err(Error::io("write", &self.config))?;
+    fn configure(&self, settings: &str) -> Result<(), Error> {
+        fs::write(&self.config, settings).map_err(Error::io("write", &self.config))
+    }
+
+    /// Prepares the directory of the data as the storage tool would.
+    fn format(&self, tools: &Tools, cluster_id: &str) -> Result<(), Error> {
         let config = self.config.to_string_lossy();
         run_tool(tools, "kafka.tools.StorageTool", &["format", "-t", cluster_id, "-c", &config], "").map(drop)
     }
 
-    fn launch(&self, home: &Home, tools: &Tools, heap: [&str; 2], jvm_flags: &[String]) -> Launch {
+    /// The same from what the tool wrote for another cluster of this version; only the names differ.
+    fn fill(&self, checkpoint: &Path, node: Node, cluster_id: &str) -> Result<(), Error> {
+        let directory_id = random::cluster_id();
+        let names = format!("version=1\ncluster.id={cluster_id}\nnode.id={}\ndirectory.id={directory_id}\n", node.id);
+        fs::create_dir(&self.data)
+            .and_then(|()| fs::write(self.data.join("meta.properties"), names))
+            .and_then(|()| fs::copy(checkpoint, self.data.join(CHECKPOINT)).map(drop))
+            .map_err(Error::io("write", &self.data))
+    }
+
+    fn launch(&self, home: &Home, tools: &Tools, size: Size, jvm_flags: &[String]) -> Launch {
         Launch::new(&self.name, &tools.java, home.log_path(&self.name))
-            .args(heap)
+            .args(size.heap)
             .args(JVM_FLAGS)
             .args(jvm_flags)
             .arg(format!("-Djava.io.tmpdir={}", self.temp.display()))
             .arg(format!("-Dlog4j2.configurationFile={LOG_CONFIG}"))
             .args(["-cp", &class_path(tools), "kafka.Kafka"])
             .arg(&self.config)
-            .stopped_by(Signal::SIGTERM, GRACE)
+            .stopped_by(Signal::SIGTERM, size.grace)
             .server()
             .holding(home.lock())
     }

@@ -1,6 +1,8 @@
 //! Real Kafka, Redis and PostgreSQL without containers, for the demo, the tests and developers.
 //!
-//!     Stack::start ─▶ tools (install what is missing) ─▶ ports ─▶ kafka │ redis │ postgres ─▶ server ─▶ process + guard
+//! ```text
+//! Stack::start ─▶ tools (install what is missing) ─▶ ports ─▶ kafka │ redis │ postgres ─▶ server ─▶ process + guard
+//! ```
 //!
 //! Everything is synchronous. Nothing that is started outlives this process: see [`Process`].
 

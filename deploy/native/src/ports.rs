@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_port_that_somebody_listens_on_is_passed_over() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let taken = listener.local_addr().unwrap().port();
         assert_ne!(Port::lease(Wish::Rather(taken)).unwrap().number(), taken);
     }
 }

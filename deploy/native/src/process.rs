@@ -1,8 +1,10 @@
 //! A process of ours that cannot outlive us: started behind a gate, watched by a guard that hangs on a life line (a
 //! pipe), signalled only while its number is certainly its own, stopped when dropped.
 //!
-//!     us ──"go"──▶ gate ──exec──▶ the program        (its own process group: a Ctrl-C for us does not reach it)
-//!      └─life line─▶ guard.sh ──TERM, then KILL──▲    (only when the life line closes without a word)
+//! ```text
+//! us ──"go"──▶ gate ──exec──▶ the program        (its own process group: a Ctrl-C for us does not reach it)
+//!  └─life line─▶ guard.sh ──TERM, then KILL──▲    (only when the life line closes without a word)
+//! ```
 
 mod guard;
 mod proc_fs;
@@ -264,12 +266,7 @@ impl Process {
     }
 
     fn ended(&self, status: ExitStatus) -> Error {
-        Error::Ended {
-            name: self.name().to_owned(),
-            status,
-            log: self.inner.log.clone(),
-            tail: self.log_tail(),
-        }
+        Error::Ended { name: self.name().to_owned(), status, log: self.inner.log.clone(), tail: self.log_tail() }
     }
 }
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::Error;
 use crate::ports::{Port, Wish};
 use crate::process::{Launch, Probe};
 use crate::server::Server;
 use crate::stack::Home;
 use crate::tools::Tools;
-use crate::Error;
 
 /// The port that Redis has by default.
 pub(crate) const DEFAULT_PORT: u16 = 6379;

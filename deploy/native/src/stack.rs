@@ -149,10 +149,14 @@ impl Stack {
         Ok(Launch::new(name, binaries::service_binary(name)?, self.log_path(name)).holding(self.home.lock()))
     }
 
-    /// Stops all servers in good order. Dropping the stack does the same.
+    /// Stops all servers in good order.
     pub fn stop(&self) {
+        self.stop_with(Kafka::stop);
+    }
+
+    fn stop_with(&self, stop_kafka: fn(&Kafka)) {
         thread::scope(|scope| {
-            scope.spawn(|| self.kafka.get().map(Kafka::stop));
+            scope.spawn(|| self.kafka.get().map(stop_kafka));
             scope.spawn(|| self.redis.get().map(|redis| redis.stop()));
             scope.spawn(|| self.postgres.get().map(|postgres| postgres.stop()));
         });
@@ -163,7 +167,7 @@ impl Drop for Stack {
     /// The data is of no use without its server and may be large; the logs stay until the next start. After a panic
     /// everything stays, for whoever looks into it.
     fn drop(&mut self) {
-        self.stop();
+        self.stop_with(Kafka::discard);
         if !thread::panicking() {
             self.home.remove_data();
         }
@@ -276,7 +280,7 @@ impl Home {
     }
 
     /// Everything but the logs; what cannot be removed now is removed at the next start.
-    fn remove_data(&self) {
+    pub(crate) fn remove_data(&self) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name() != "logs" {
                 let _next_time = fs::remove_dir_all(entry.path());

@@ -99,7 +99,8 @@ fn install() -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    const FOUND: &str = "java=/j\njava_version=17.0.1\nredis=/r\nredis_version=7.2\npostgres=/p\npostgres_version=16.1\n";
+    const FOUND: &str =
+        "java=/j\njava_version=17.0.1\nredis=/r\nredis_version=7.2\npostgres=/p\npostgres_version=16.1\n";
 
     #[test]
     fn every_tool_is_read_from_what_the_installation_wrote() {

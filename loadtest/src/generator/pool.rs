@@ -17,6 +17,9 @@ const EVENTS: usize = 4_096;
 const READ_BYTES: usize = 64 * 1_024;
 /// Connections that may be under way at a time, so that a slow server is not stormed.
 const CONNECTING_LIMIT: usize = 64;
+/// A connection idle for longer is closed from our side: servers close idle ones too, and a request that meets such an end on
+/// its way has an unknown outcome.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// Pause after a connection was refused.
 const CONNECT_BACKOFF: Duration = Duration::from_millis(50);
 
@@ -48,10 +51,17 @@ pub(super) struct Pool {
     ready: Vec<Ready>,
     slots: Vec<Option<Connection>>,
     vacant: Vec<usize>,
-    idle: Vec<usize>,
+    /// Idle connections and since when; the last one was used last.
+    idle: Vec<Idle>,
     connecting: usize,
     connect_after: Duration,
     buffer: Box<[u8]>,
+}
+
+#[derive(Clone, Copy)]
+struct Idle {
+    slot: usize,
+    since: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -142,7 +152,7 @@ impl Pool {
 
     /// Writes `request` to the most recently used idle connection; `None` when there is none.
     pub(super) fn send(&mut self, request: &[u8], flight: Flight) -> Option<()> {
-        while let Some(slot) = self.idle.pop() {
+        while let Some(Idle { slot, .. }) = self.idle.pop() {
             let connection = self.slots[slot].as_mut().expect("an idle slot holds a connection");
             match connection.write(request) {
                 Ok(()) => {
@@ -183,11 +193,13 @@ impl Pool {
         match connection.advance(&mut self.buffer, ready.reading, hear) {
             After::Close => {
                 if !was_busy {
-                    self.idle.retain(|slot| *slot != ready.slot);
+                    self.idle.retain(|idle| idle.slot != ready.slot);
                 }
                 self.vacate(ready.slot);
             }
-            After::Open if was_busy && matches!(connection.state, State::Idle) => self.idle.push(ready.slot),
+            After::Open if was_busy && matches!(connection.state, State::Idle) => {
+                self.idle.push(Idle { slot: ready.slot, since: clock.now() });
+            }
             After::Open => {}
         }
     }
@@ -202,7 +214,15 @@ impl Pool {
         } else if connection.stream.peer_addr().is_ok() {
             self.connecting -= 1;
             connection.state = State::Idle;
-            self.idle.push(slot);
+            self.idle.push(Idle { slot, since: clock.now() });
+        }
+    }
+
+    /// Closes connections that nobody needs any more.
+    pub(super) fn close_idle(&mut self, now: Duration) {
+        let kept = self.idle.partition_point(|idle| idle.since + IDLE_LIMIT < now);
+        for Idle { slot, .. } in self.idle.drain(..kept).collect::<Vec<_>>() {
+            self.vacate(slot);
         }
     }
 

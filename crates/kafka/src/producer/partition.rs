@@ -647,7 +647,7 @@ mod tests {
     fn a_batch_is_bounded_in_bytes_and_in_the_time_it_stays_open() {
         let mut bench = Bench::new();
         for _ in 0..100 {
-            let _ = bench.enqueue();
+            drop(bench.enqueue());
         }
         assert_eq!(bench.readiness(), Readiness::Now);
         assert!(bench.take().1.records.len() <= LIMITS.bytes);

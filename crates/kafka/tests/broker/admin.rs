@@ -1,9 +1,15 @@
 //! Topics on a real broker: created as specified, by many services at once, grown and checked.
 
+use std::time::Duration;
+
 use kafka::topics::{self, Mode, Outcome, Plan};
 use kafka::{Client, Error, ErrorKind, TopicSpec};
+use tokio::time::Instant;
 
 use crate::support::{bootstrap, config};
+
+/// The controller forgets a topic at once, its brokers a moment later.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(20);
 
 fn client() -> Client {
     Client::new(config(&bootstrap(), "admin-test"))
@@ -122,7 +128,11 @@ async fn a_deleted_topic_is_gone() {
     client.delete_topic("deleted").await.unwrap();
     let again = client.delete_topic("deleted").await.unwrap_err();
     assert!(matches!(again, Error::UnknownTopic(_)), "{again}");
-    assert!(matches!(client.topic_settings("deleted").await.unwrap_err(), Error::UnknownTopic(_)));
+    let deadline = Instant::now() + FORGOTTEN_WITHIN;
+    while !matches!(client.topic_settings("deleted").await, Err(Error::UnknownTopic(_))) {
+        assert!(Instant::now() < deadline, "the broker still knows the topic");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

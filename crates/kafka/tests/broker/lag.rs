@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kafka::{
-    Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, FetchConfig, GroupEvent, Offset,
-    OffsetSpec, PartitionId, TopicPartition, TopicSpec,
+    Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, FetchConfig, GroupEvent, Offset, OffsetSpec,
+    PartitionId, TopicPartition, TopicSpec,
 };
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};

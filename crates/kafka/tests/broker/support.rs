@@ -1,11 +1,21 @@
 //! The broker, and records put in by the independent witness.
 
+use std::sync::OnceLock;
+
 use kafka::ClientConfig;
+use native::{KafkaOptions, Stack, StackOptions};
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
 use rskafka::record::Record;
 
+/// The broker of all tests of this binary; its guard stops it when the test process ends.
 pub(crate) fn bootstrap() -> String {
-    std::env::var("BOOTSTRAP").unwrap()
+    static STACK: OnceLock<Stack> = OnceLock::new();
+    STACK.get_or_init(start).kafka.bootstrap()
+}
+
+fn start() -> Stack {
+    let dir = native::stack_dir("kafka-broker");
+    Stack::start(StackOptions { dir, kafka: Some(KafkaOptions::single()), redis: false, postgres: false }).unwrap()
 }
 
 pub(crate) fn config(bootstrap: &str, client_id: &str) -> ClientConfig {

@@ -1,4 +1,5 @@
 //! A load whose every record can be told apart: key, number within the key, and what became of it.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

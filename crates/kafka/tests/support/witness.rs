@@ -1,4 +1,5 @@
 //! The independent witness: reads a topic back with rskafka, which shares no code with our producer.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
 

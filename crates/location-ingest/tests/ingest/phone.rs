@@ -9,33 +9,33 @@ use tokio::net::TcpStream;
 
 use crate::cluster::LIMIT;
 
-pub const SINGLE: &str = "/api/drivers/location";
-pub const BATCH: &str = "/api/drivers/locations";
+pub(crate) const SINGLE: &str = "/api/drivers/location";
+pub(crate) const BATCH: &str = "/api/drivers/locations";
 
 /// One keep-alive connection.
-pub struct Phone {
+pub(crate) struct Phone {
     stream: BufReader<TcpStream>,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
     /// The code of a problem whose whole form has been checked.
-    pub fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let body = self.json();
         assert_eq!(body["status"], self.status, "{self:?}");
@@ -48,36 +48,36 @@ impl Answer {
 }
 
 impl Phone {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self { stream: BufReader::new(TcpStream::connect(address).await.unwrap()) }
     }
 
     /// Posts JSON and waits for the answer.
-    pub async fn post(&mut self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> Answer {
         self.send(&request("POST", path, &["Content-Type: application/json"], body)).await
     }
 
     /// Sends raw bytes and waits for one answer.
-    pub async fn send(&mut self, bytes: &str) -> Answer {
+    pub(crate) async fn send(&mut self, bytes: &str) -> Answer {
         self.write(bytes).await;
         self.answer().await
     }
 
-    pub async fn write(&mut self, bytes: &str) {
+    pub(crate) async fn write(&mut self, bytes: &str) {
         self.stream.write_all(bytes.as_bytes()).await.unwrap();
     }
 
     /// Fails when the server has closed the connection.
-    pub async fn try_write(&mut self, bytes: &str) -> std::io::Result<()> {
+    pub(crate) async fn try_write(&mut self, bytes: &str) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_bytes()).await
     }
 
-    pub async fn answer(&mut self) -> Answer {
+    pub(crate) async fn answer(&mut self) -> Answer {
         self.try_answer().await.expect("an answer before the connection ends")
     }
 
     /// None when the server closes the connection (or has) instead of answering.
-    pub async fn try_answer(&mut self) -> Option<Answer> {
+    pub(crate) async fn try_answer(&mut self) -> Option<Answer> {
         tokio::time::timeout(LIMIT, self.read()).await.expect("an answer or the end of the connection")
     }
 
@@ -104,7 +104,7 @@ impl Phone {
     }
 
     /// Whether the server has closed the connection, without a further answer.
-    pub async fn is_closed(&mut self) -> bool {
+    pub(crate) async fn is_closed(&mut self) -> bool {
         let mut byte = [0];
         let read = tokio::time::timeout(LIMIT, self.stream.read(&mut byte)).await.expect("the end of the connection");
         !matches!(read, Ok(1..))
@@ -112,16 +112,16 @@ impl Phone {
 }
 
 /// A request with a right Content-Length.
-pub fn request(method: &str, path: &str, headers: &[&str], body: &str) -> String {
+pub(crate) fn request(method: &str, path: &str, headers: &[&str], body: &str) -> String {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     format!("{method} {path} HTTP/1.1\r\nHost: ingest\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-pub fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 /// A right position of `driver`, taken at `timestamp`.
-pub fn position(driver: &str, timestamp: i64) -> Value {
+pub(crate) fn position(driver: &str, timestamp: i64) -> Value {
     json!({"driverId": driver, "latitude": 40.7128, "longitude": -74.006, "heading": 90, "speed": 31.5, "timestamp": timestamp})
 }

@@ -24,7 +24,7 @@ fn spawn(name: &str, args: &[&str]) -> Process {
 }
 
 fn log(name: &str) -> PathBuf {
-    let dir = native::stack_dir(&format!("location-ingest-process-{}", std::process::id()));
+    let dir = native::stack_dir("location-ingest-process");
     std::fs::create_dir_all(&dir).unwrap();
     dir.join(format!("{name}.log"))
 }

@@ -55,7 +55,8 @@ fn start_of_tail(path: &Path) -> u64 {
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        let rest_of_line = if from == 0 { 0 } else { bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
+        let rest_of_line =
+            if from == 0 { 0 } else { bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
         Ok(from + u64::try_from(rest_of_line).unwrap_or(0))
     };
     read().unwrap_or(0)

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::setsid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::services::{self, Service};
 use super::state::{Member, Phase, State};
@@ -21,7 +22,7 @@ pub(super) const READY: &str = "ready";
 pub(super) const DETACH: &[u8] = b"detach\n";
 
 enum Event {
-    Up(Result<Running, Error>),
+    Up(Box<Result<Running, Error>>),
     Stop,
 }
 
@@ -34,60 +35,60 @@ struct Running {
 /// Starts, prints the addresses, and waits for Ctrl-C.
 pub(super) fn in_foreground(dir: &Path, what: &What) -> Result<(), Failure> {
     let stop = stop_signals()?;
-    supervise(dir, what, &stop, None, |state| say(format!("{}\nCtrl-C stops it", state.addresses())))
+    supervise(dir, what, stop, None, |state| say(format!("{}\nCtrl-C stops it", state.addresses())))
 }
 
 /// The same for `up`: out of its session, so that the end of its terminal does not reach us.
 pub(super) fn in_background(dir: &Path, what: &What) -> Result<(), Failure> {
     let stop = stop_signals()?;
     setsid().map_err(|errno| Failure::Said(format!("cannot leave the session: {errno}")))?;
-    let outcome = supervise(dir, what, &stop, Some(io::stdin()), |_state| say(READY));
+    let outcome = supervise(dir, what, stop, Some(io::stdin()), |_state| say(READY));
     outcome.inspect_err(|failure| drop(say(format!("error: {failure}"))))
 }
 
-/// Blocked before any thread is there, so that none of them dies of a signal; what we start gets none of it.
-fn stop_signals() -> Result<SigSet, Failure> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    signals.thread_block().map_err(|errno| Failure::Said(format!("cannot block signals: {errno}")))?;
-    Ok(signals)
+/// Handled, not blocked: what we start would inherit a block.
+fn stop_signals() -> Result<Signals, Failure> {
+    Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Failure::Said(format!("cannot handle signals: {error}")))
 }
 
 fn supervise(
     dir: &Path,
     what: &What,
-    stop: &SigSet,
+    stop: Signals,
     starter: Option<io::Stdin>,
     announce: impl FnOnce(&State) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let home = Home::claim(dir)?;
     write_state(&home, Phase::Starting, Vec::new())?;
     let (sender, events) = sync_channel(4);
-    watch_signals(*stop, sender.clone());
+    watch_signals(stop, sender.clone());
     watch_starter(starter, sender.clone());
     bring_up(home.clone(), what.clone(), sender);
     // A closed channel means that a thread died of a panic: stop as well.
     let running = match events.recv() {
-        Ok(Event::Up(running)) => running?,
-        Ok(Event::Stop) | Err(_) => return Ok(stop_all(&home)),
+        Ok(Event::Up(running)) => (*running)?,
+        Ok(Event::Stop) | Err(_) => return stop_all(&home),
     };
     let state = write_state(&home, Phase::Up, running.members())?;
     announce(&state)?;
     let _stop = events.recv();
     drop(running);
-    Ok(stop_all(&home))
+    stop_all(&home)
 }
 
 /// Whatever a start in another thread is at: nothing is left, and nothing new begins.
-fn stop_all(home: &Home) {
+fn stop_all(home: &Home) -> Result<(), Failure> {
     stop_everything();
     State::remove(home.dir());
+    Ok(())
 }
 
-fn watch_signals(signals: SigSet, sender: SyncSender<Event>) {
+fn watch_signals(mut signals: Signals, sender: SyncSender<Event>) {
     thread::spawn(move || {
-        let _signal = signals.wait();
-        // Nobody listens when all is over already.
-        let _over = sender.send(Event::Stop);
+        if signals.forever().next().is_some() {
+            // Nobody listens when all is over already.
+            let _over = sender.send(Event::Stop);
+        }
     });
 }
 
@@ -103,7 +104,7 @@ fn watch_starter(starter: Option<io::Stdin>, sender: SyncSender<Event>) {
 
 fn bring_up(home: Home, what: What, sender: SyncSender<Event>) {
     thread::spawn(move || {
-        let running = Running::start(home, &what);
+        let running = Box::new(Running::start(home, &what));
         let _over = sender.send(Event::Up(running));
     });
 }
@@ -118,7 +119,8 @@ impl Running {
     }
 
     fn members(&self) -> Vec<Member> {
-        let server = |name: &str, address: String, process| Member { name: name.to_owned(), address, metrics: None, process };
+        let server =
+            |name: &str, address: String, process| Member { name: name.to_owned(), address, metrics: None, process };
         let (redis, postgres) = (&self.stack.redis, &self.stack.postgres);
         let brokers = self.stack.kafka.brokers().iter();
         brokers

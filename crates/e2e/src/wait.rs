@@ -1,0 +1,23 @@
+//! Waiting for a condition: the only place here that sleeps.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Longest wait for anything that is sure to come; far more than three times what the slowest step takes.
+pub const LIMIT: Duration = Duration::from_secs(90);
+/// How long a condition is left alone between two looks.
+const POLL: Duration = Duration::from_millis(40);
+
+/// Looks until there is an answer; panics with `what` and the last thing seen when [`LIMIT`] has passed.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let is_last = Instant::now() >= deadline;
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) if is_last => panic!("not within {LIMIT:?}: {what}; last seen: {seen}"),
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The whole pipeline on real servers, faults included; every record is counted.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+mod journey;
+mod misuse;

@@ -1,0 +1,64 @@
+//! A load at a steady pace, which goes on through whatever happens to the cluster.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka::Producer;
+use tokio::time::Instant;
+
+use crate::load::{Outcomes, record};
+
+const KEYS: u32 = 20;
+/// Nothing that a test waits for takes longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Enqueues records of all keys, one each 5 ms, until told to stop; every record's outcome is awaited.
+pub(crate) struct Load {
+    stop: tokio::sync::watch::Sender<bool>,
+    task: tokio::task::JoinHandle<Outcomes>,
+}
+
+impl Load {
+    pub(crate) fn start(producer: &Producer, topic: &str) -> Self {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let (producer, topic): (_, Arc<str>) = (producer.clone(), topic.into());
+        let task = tokio::spawn(async move {
+            let mut tasks = Vec::new();
+            let mut pace = tokio::time::interval(Duration::from_millis(5));
+            for number in 0.. {
+                if *stopped.borrow() {
+                    break;
+                }
+                pace.tick().await;
+                for key in 0..KEYS {
+                    let key = format!("driver-{key}");
+                    if let Ok(delivery) = producer.enqueue(record(&topic, &key, number)) {
+                        tasks.push(tokio::spawn(async move { ((key, number), delivery.await) }));
+                    }
+                }
+            }
+            let mut outcomes = Outcomes::default();
+            for task in tasks {
+                outcomes.0.extend([task.await.expect("no panic")]);
+            }
+            outcomes
+        });
+        Self { stop, task }
+    }
+
+    pub(crate) async fn stop(self) -> Outcomes {
+        self.stop.send_replace(true);
+        tokio::time::timeout(PATIENCE * 2, self.task).await.expect("every call ends").expect("no panic")
+    }
+}
+
+/// Returns once `producer` has delivered `count` more records than now.
+pub(crate) async fn progress(producer: &Producer, count: u64) {
+    let goal = producer.stats().delivered + count;
+    let limit = Instant::now() + PATIENCE;
+    while producer.stats().delivered < goal {
+        assert!(Instant::now() < limit, "no progress");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,105 @@
+//! What a reader finds: value, form, remaining life, and what is never shown.
+
+use event::DriverLocation;
+use pipeline::Sink;
+use redis_writer::{Conflate, SinkConfig, ValueFormat};
+
+use crate::resp;
+use crate::world::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_is_readable_as_json_until_its_effective_time_plus_its_life() {
+    let redis = redis("json");
+    let sink = sink(config(redis.redis.port())).await;
+    let at = now_ms() - 12_000;
+    let written = write(&sink, [position("driver-17", at, 31)]).await.unwrap();
+    assert_eq!(count(&written, "written"), 1);
+    let expected =
+        format!(r#"{{"latitude":40.7128,"longitude":-74.006,"heading":90.0,"speed":31.0,"timestamp":{at}}}"#);
+    assert_eq!(value(redis.redis.port(), "driver-17").unwrap(), expected.as_bytes());
+    assert_eq!(expires_at(redis.redis.port(), "driver-17"), at + 30_000, "not from the moment of the write");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_is_readable_as_protobuf() {
+    let redis = redis("protobuf");
+    let port = redis.redis.port();
+    let sink =
+        sink(SinkConfig { value_format: ValueFormat::Protobuf, key_prefix: "p:".to_owned(), ..config(port) }).await;
+    let event = position("driver-17", now_ms(), 31);
+    write(&sink, [event.clone()]).await.unwrap();
+    let value = resp::command(port, &["GET", "p:driver-17"]).bytes().unwrap();
+    assert_eq!(DriverLocation::decode(&value, event.received_at_ms).unwrap(), event);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_and_late_positions_are_counted_and_never_visible() {
+    let redis = redis("expired");
+    let sink = sink(config(redis.redis.port())).await;
+    let now = now_ms();
+    let late = DriverLocation { received_at_ms: now, ..position("late", now - 30_001, 1) };
+    let written = write(&sink, [position("expired", now - 30_000, 2), late, position("fresh", now, 3)]).await.unwrap();
+    assert_eq!((count(&written, "expired"), count(&written, "late"), count(&written, "written")), (1, 1, 1));
+    assert_eq!(resp::command(redis.redis.port(), &["DBSIZE"]).integer(), 1);
+    assert_eq!(calls(redis.redis.port(), "set"), 1, "what is skipped costs Redis nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_disappears_when_its_position_has_lived() {
+    let redis = redis("disappears");
+    let sink = sink(config(redis.redis.port())).await;
+    write(&sink, [position("a", now_ms() - 29_500, 1)]).await.unwrap();
+    until("the key is gone", async || value(redis.redis.port(), "a").is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_newest_of_a_batch_is_written() {
+    let redis = redis("conflated");
+    let sink = sink(config(redis.redis.port())).await;
+    let now = now_ms();
+    let positions = (0..100).map(|index| position(&format!("d{}", index % 4), now - 1_000 + i64::from(index), index));
+    let written = write(&sink, positions).await.unwrap();
+    assert_eq!((count(&written, "written"), count(&written, "superseded")), (4, 96));
+    assert_eq!(calls(redis.redis.port(), "set"), 4);
+    assert_eq!(mark(redis.redis.port(), "d3"), Some(99));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_conflation_every_position_is_written() {
+    let redis = redis("every");
+    let sink = sink(SinkConfig { conflate: Conflate::Off, ..config(redis.redis.port()) }).await;
+    let now = now_ms();
+    // More than one call holds, and each driver several times.
+    let positions =
+        (0..2_500).map(|index| position(&format!("d{}", index % 500), now - 3_000 + i64::from(index), index));
+    let written = write(&sink, positions).await.unwrap();
+    assert_eq!(count(&written, "written"), 2_500);
+    assert_eq!(calls(redis.redis.port(), "set"), 2_500);
+    assert_eq!(mark(redis.redis.port(), "d0"), Some(2_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_type_is_overwritten() {
+    let redis = redis("foreign");
+    let port = redis.redis.port();
+    let sink = sink(config(port)).await;
+    resp::ok(port, &["LPUSH", "driver:loc:list", "x"]);
+    resp::ok(port, &["HSET", "driver:loc:hash", "f", "v"]);
+    resp::ok(port, &["SET", "driver:loc:text", "something else"]);
+    resp::ok(port, &["SET", "driver:loc:empty", ""]);
+    let drivers = ["list", "hash", "text", "empty", "new"];
+    let now = now_ms();
+    let written = write(&sink, drivers.map(|driver| position(driver, now, 7))).await.unwrap();
+    assert_eq!(count(&written, "written"), 5);
+    for driver in drivers {
+        assert_eq!((mark(port, driver), expires_at(port, driver)), (Some(7), now + 30_000), "{driver}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_without_items_asks_nothing_of_redis() {
+    let redis = redis("empty");
+    let sink = sink(config(redis.redis.port())).await;
+    redis.redis.stop();
+    sink.write(&batch([])).await.unwrap();
+}

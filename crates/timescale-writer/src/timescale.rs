@@ -1,0 +1,220 @@
+//! Positions into PostgreSQL or TimescaleDB, and the database's errors into faults. No file but this one and those
+//! below it imports tokio-postgres.
+
+mod database;
+mod fault;
+mod offsets;
+mod refused;
+mod schema;
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use event::DriverLocation;
+use futures::SinkExt;
+use futures::future::try_join;
+use kafka::{Offset, TopicPartition};
+use pipeline::{Batch, Refused, Sink, WriteError, Written};
+use tokio_postgres::{Client, CopyInSink, Error, Statement};
+
+use crate::copy::Encoder;
+use crate::metrics::SinkMetrics;
+use fault::Fault;
+use offsets::{Claim, Keys};
+
+pub use database::{Database, DatabaseConfig, UrlError, check_url};
+pub use offsets::{TopicId, TopicIds};
+pub use schema::{Migrate, SchemaConfig, TableKind, prepare_schema};
+
+/// An outcome that is rightly no row: a trigger of the operator's said so.
+const SUPPRESSED: &str = "suppressed";
+const WRITTEN: &str = "written";
+
+/// READ COMMITTED whatever the database's default: the fence wants to see what a rival committed while it waited.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// Says whether the database would take a write.
+const PROBE: &str = "SELECT current_setting('transaction_read_only')";
+
+/// What a [`TimescaleSink`] is made from, beside the database.
+#[derive(Debug, Clone)]
+pub struct SinkConfig {
+    /// The consumer group under which offsets are kept.
+    pub group: String,
+    /// Where the ids of topics come from.
+    pub topic_ids: TopicIds,
+}
+
+/// The history.
+pub struct TimescaleSink {
+    database: Arc<Database>,
+    group: String,
+    keys: Keys,
+    metrics: SinkMetrics,
+}
+
+/// Why a transaction wrote nothing (or, where an answer is missing, may have).
+#[derive(Debug)]
+enum Failure {
+    /// The stored offsets are not those that the batch begins at.
+    Fenced,
+    Fault(Fault),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl TimescaleSink {
+    /// A sink on `database`, whose schema is in place. Connects when it is first used.
+    pub fn new(database: Arc<Database>, config: SinkConfig) -> Self {
+        let SinkConfig { group, topic_ids } = config;
+        Self { database, group, keys: Keys::new(topic_ids), metrics: SinkMetrics::new() }
+    }
+
+    /// Writes rows and offsets in one transaction; returns the number of rows.
+    ///
+    /// Whatever fails, the connection is dropped, which rolls back: the server sees the end of the connection.
+    async fn transact(&self, batch: &Batch<DriverLocation>, claim: &Claim) -> Result<u64, Failure> {
+        self.database
+            .with(async |connection| {
+                let client = connection.client();
+                // Awaited alone: if it failed and the next statements were on their way, each would commit by itself.
+                client.batch_execute(BEGIN).await?;
+                let fence = async {
+                    let moved = claim.fence(client, connection.fence(), &self.group).await?;
+                    if moved == claim.len() { Ok(()) } else { Err(Failure::Fenced) }
+                };
+                let copy = async { Ok(copy_in(client, connection.copy(), batch.items().map(|i| &i.event)).await?) };
+                // Both are on their way at once; nothing is committed before both are answered well.
+                let ((), rows) = if batch.is_empty() { (fence.await?, 0) } else { try_join(fence, copy).await? };
+                client.batch_execute("COMMIT").await?;
+                Ok(rows)
+            })
+            .await
+    }
+
+    /// The fence did not open. Either somebody else moved on, or our own COMMIT of this very batch was done and its
+    /// answer lost.
+    ///
+    /// The lane offers a batch unchanged until it is settled, and offsets move only together with rows. So a stored
+    /// offset that equals `next` means: every record from `start` to `next` has been stored (or buried), once. That
+    /// holds for our own lost COMMIT and also where a rival committed the same stretch: either way the work of this
+    /// batch is done and nothing of it may be written again.
+    async fn after_fence(&self, batch: &Batch<DriverLocation>, claim: &Claim) -> Result<Written, WriteError> {
+        let stored = self.database.with(async |connection| Ok::<_, Fault>(claim.stored(connection.client(), &self.group).await?));
+        let stored = stored.await.map_err(|fault| self.sink_fault(&fault))?;
+        if batch.slices.iter().all(|slice| stored.get(&slice.partition) == Some(&slice.next)) {
+            self.metrics.found_committed.increment(1);
+            return Ok(written(batch.len() as u64, batch.len() as u64));
+        }
+        self.metrics.fenced.increment(1);
+        let strays = batch.slices.iter().filter(|slice| stored.get(&slice.partition) != Some(&slice.start));
+        let strays: Vec<_> = strays
+            .map(|slice| {
+                let at = stored.get(&slice.partition).map_or_else(|| "none".to_owned(), ToString::to_string);
+                format!("{} (stored offset {at}, expected {})", slice.partition, slice.start)
+            })
+            .collect();
+        Err(WriteError::Fenced(format!("{}: {}", self.database.address(), strays.join(", "))))
+    }
+
+    async fn find_refused(&self, batch: &Batch<DriverLocation>, first: &Fault) -> WriteError {
+        match refused::find(&self.database, batch).await {
+            // The reason is gone again, or lies in something that no single row shows: the batch is tried again.
+            Ok(refused) if refused.is_empty() => self.sink_fault(first),
+            Ok(refused) => WriteError::Refused(refused),
+            Err(fault) => self.sink_fault(&fault),
+        }
+    }
+
+    fn sink_fault(&self, fault: &Fault) -> WriteError {
+        WriteError::SinkFault(self.database.explain(fault))
+    }
+}
+
+impl Sink for TimescaleSink {
+    type Event = DriverLocation;
+    const KEEPS_OFFSETS: bool = true;
+
+    async fn write(&self, batch: &Batch<DriverLocation>) -> Result<Written, WriteError> {
+        let claim = self.keys.claim(&batch.slices).await?;
+        match self.transact(batch, &claim).await {
+            Ok(rows) => Ok(written(rows, batch.len() as u64)),
+            Err(Failure::Fenced) => self.after_fence(batch, &claim).await,
+            Err(Failure::Fault(fault)) if fault.is_about_data() => Err(self.find_refused(batch, &fault).await),
+            Err(Failure::Fault(fault)) => Err(self.sink_fault(&fault)),
+        }
+    }
+
+    async fn positions(&self, partitions: &[TopicPartition]) -> Result<HashMap<TopicPartition, Offset>, WriteError> {
+        let claim = self.keys.look_up(partitions).await?;
+        let stored = self.database.with(async |connection| Ok::<_, Fault>(claim.stored(connection.client(), &self.group).await?));
+        stored.await.map_err(|fault| self.sink_fault(&fault))
+    }
+
+    async fn probe(&self) -> Result<(), WriteError> {
+        let read_only = self.database.with(async |connection| {
+            Ok::<_, Fault>(connection.client().query_one(PROBE, &[]).await?.try_get::<_, String>(0)?)
+        });
+        match read_only.await.map_err(|fault| self.sink_fault(&fault))?.as_str() {
+            "off" => Ok(()),
+            _ => Err(WriteError::SinkFault(format!("{}: the database is read-only", self.database.address()))),
+        }
+    }
+}
+
+fn written(rows: u64, records: u64) -> Written {
+    let suppressed = records.saturating_sub(rows);
+    let outcomes = [(WRITTEN, rows), (SUPPRESSED, suppressed)];
+    Written { outcomes: outcomes.into_iter().filter(|(_, count)| *count > 0).collect() }
+}
+
+/// Streams rows into the table; returns how many the database took.
+async fn copy_in<'a>(
+    client: &Client,
+    statement: &Statement,
+    events: impl Iterator<Item = &'a DriverLocation>,
+) -> Result<u64, Error> {
+    let sink: CopyInSink<Bytes> = client.copy_in(statement).await?;
+    let mut sink = pin!(sink);
+    let mut encoder = Encoder::begin();
+    for event in events {
+        if let Some(piece) = encoder.row(event) {
+            sink.feed(piece).await?;
+        }
+    }
+    sink.feed(encoder.end()).await?;
+    sink.finish().await
+}
+
+/// The items of a batch in one row, with the indices that [`Refused`] wants.
+struct Numbered<'a> {
+    slice: usize,
+    item: usize,
+    event: &'a DriverLocation,
+}
+
+fn numbered(batch: &Batch<DriverLocation>) -> Vec<Numbered<'_>> {
+    let slices = batch.slices.iter().enumerate();
+    let items = slices.flat_map(|(slice, content)| {
+        content.items.iter().enumerate().map(move |(item, content)| Numbered { slice, item, event: &content.event })
+    });
+    items.collect()
+}
+
+impl Numbered<'_> {
+    fn refused(&self, fault: &Fault) -> Refused {
+        Refused { slice: self.slice, item: self.item, fault: fault.of_record() }
+    }
+}
