@@ -94,12 +94,15 @@ pub async fn machine(system: &System) -> report::Machine {
     let postgres = async { Postgres::connect(&system.database_url()).await.ok()?.versions().await.ok() };
     let (redis, postgres) = tokio::join!(redis, postgres);
     let (postgres, timescaledb) = postgres.map_or((None, None), |(server, extension)| (Some(server), extension));
+    report::Machine { kafka: Some(system.kafka_version()), redis, postgres, timescaledb, ..hardware() }
+}
+
+/// The machine without what runs on it.
+#[must_use]
+pub fn hardware() -> report::Machine {
     report::Machine {
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
         memory_gib: procfs::memory_gib().map(|gib| report::rounded(gib, 1)),
-        kafka: Some(system.kafka_version()),
-        redis,
-        postgres,
-        timescaledb,
+        ..report::Machine::default()
     }
 }

@@ -33,6 +33,6 @@ impl RunError {
     /// The error on one line, as a report lists it.
     #[must_use]
     pub fn line(&self) -> String {
-        self.to_string().lines().next().unwrap_or_default().to_owned()
+        self.to_string().lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
     }
 }

@@ -93,6 +93,7 @@ impl Run {
         let evidence = Evidence {
             scenario: args.scenario.name(),
             positions_per_post: args.positions_per_post,
+            machine: audit::hardware(),
             ..Evidence::default()
         };
         Self {

@@ -60,7 +60,7 @@ pub enum Error {
     #[error("{0} has no leader at the moment")]
     NoLeader(String),
     /// The broker does not speak the version of a request that we need.
-    #[error("Kafka at {address} does not support {api} version {needed}; Kafka 2.5 or newer is needed")]
+    #[error("Kafka at {address} does not support {api} version {needed}; Kafka 3.0 or newer is needed")]
     UnsupportedVersion {
         /// `host:port` of the broker.
         address: String,

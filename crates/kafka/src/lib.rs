@@ -32,7 +32,8 @@ pub use group_admin::{GroupDescription, GroupListing, GroupMember};
 pub use lag::{Committed, CommittedOffsets, ListedOffset, ListedOffsets, OffsetSpec};
 pub use partitioner::partition_for_key;
 pub use producer::{
-    Compression, Delivered, Delivery, Header, OutRecord, ProduceError, Producer, ProducerConfig, ProducerStats, RejectReason, Rejected,
+    Compression, Delivered, Delivery, Header, OutRecord, ProduceError, Producer, ProducerConfig, ProducerStats,
+    RejectReason, Rejected,
 };
 pub use record::{RawBatch, Record, TimestampType, UndecodableBatch};
 pub use types::{BrokerId, Offset, PartitionId, TopicPartition};

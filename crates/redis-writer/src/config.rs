@@ -161,6 +161,41 @@ fn without_credentials(url: &str) -> String {
 mod tests {
     use super::*;
 
+    fn parsed(flags: &[&str]) -> Result<Config, String> {
+        let args = std::iter::once("redis-writer").chain(flags.iter().copied());
+        service::parse::<Config>(&crate::INFO, args).map_err(|stop| match stop {
+            service::Stop::Usage(usage) => usage.to_string(),
+            service::Stop::Text(text) => text,
+        })
+    }
+
+    #[test]
+    fn defaults_fit_a_local_redis_and_the_group_of_the_map() {
+        let config = parsed(&[]).unwrap();
+        assert_eq!(config.redis.redis_url, "redis://127.0.0.1:6379");
+        assert_eq!(config.redis.position_ttl, Duration::from_millis(event::POSITION_LIFE_MS.unsigned_abs()));
+        let policy = config.policy();
+        assert_eq!((policy.group.as_str(), policy.batch_max), ("driver-location-redis", 1_000));
+        assert_eq!(policy.freshness.map(|freshness| freshness.life), Some(config.redis.position_ttl));
+    }
+
+    #[test]
+    fn wrong_flags_are_named_with_value_and_remedy() {
+        let table = [
+            (["--position-ttl", "0s"], "--position-ttl 0s: give 1s to 24h"),
+            (["--redis-url", "rediss://:secret@host"], "--redis-url rediss://***@host: TLS is not built in"),
+            (["--redis-url", "localhost"], "--redis-url localhost: give redis://"),
+            (["--resume-below", "50000"], "--resume-below 50000: must be below --pause-above"),
+            (["--batch-max", "0"], "--batch-max 0: "),
+            (["--key-prefix", "a\u{7}b"], "--key-prefix a\\u{7}b: give at most"),
+            (["--value-format", "xml"], "--value-format xml: allowed: json, protobuf"),
+        ];
+        for (flags, expected) in table {
+            let said = parsed(&flags).unwrap_err();
+            assert!(said.starts_with(expected) && !said.contains("secret"), "{said}");
+        }
+    }
+
     #[test]
     fn credentials_are_never_shown() {
         assert_eq!(without_credentials("redis://user:se@cret@host:1/2"), "redis://***@host:1/2");

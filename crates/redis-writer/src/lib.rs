@@ -51,6 +51,6 @@ pub const INFO: Info = Info {
 pub async fn run(config: Config, context: Context) -> Result<(), Error> {
     let sink = RedisSink::start(config.redis.sink_config())?;
     let settings = Settings::new(INFO.name, INFO.version, &config.common, &config.pipeline, config.policy());
-    pipeline::run(settings, PositionDecoder, Arc::new(sink), context).await?;
+    Box::pin(pipeline::run(settings, PositionDecoder, Arc::new(sink), context)).await?;
     Ok(())
 }

@@ -131,6 +131,8 @@ fn with_environment(arg: Arg) -> Arg {
     }
     let arg =
         if matches!(arg.get_action(), ArgAction::SetTrue) { arg.value_parser(BoolishValueParser::new()) } else { arg };
+    // --help names the variable and not what it holds: that may be a password.
+    let arg = arg.hide_env_values(true);
     if arg.get_env().is_some() { arg } else { arg.env(name) }
 }
 
@@ -309,7 +311,7 @@ mod tests {
     #[test]
     fn help_names_every_flags_environment_and_default() {
         let Err(Stop::Text(help)) = parse_sample(&["--help"]) else { panic!("no help") };
-        for part in ["A sample.", "[env: SAMPLE_COUNT=", "[default: 5]", "[env: BROKERS=", "[default: 127.0.0.1:9199]"]
+        for part in ["A sample.", "[env: SAMPLE_COUNT]", "[default: 5]", "[env: BROKERS]", "[default: 127.0.0.1:9199]"]
         {
             assert!(help.contains(part), "{part} is not in:\n{help}");
         }

@@ -36,7 +36,7 @@ pub const INFO: Info = Info {
     version: env!("CARGO_PKG_VERSION"),
     about: "Writes every position from Kafka to TimescaleDB or PostgreSQL, each exactly once: the history",
     metrics_listen: "127.0.0.1:9103",
-    buckets: pipeline::metrics::BUCKETS,
+    buckets: &pipeline::metrics::BUCKETS,
 };
 
 /// Runs the service until `context.shutdown`; with `--migrate only`, until the schema is there.

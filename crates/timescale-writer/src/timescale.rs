@@ -21,6 +21,7 @@ use tokio_postgres::{Client, CopyInSink, Error, Statement};
 
 use crate::copy::Encoder;
 use crate::metrics::SinkMetrics;
+use database::Connection;
 use fault::Fault;
 use offsets::{Claim, Keys};
 
@@ -35,8 +36,8 @@ const WRITTEN: &str = "written";
 /// READ COMMITTED whatever the database's default: the fence wants to see what a rival committed while it waited.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
-/// Says whether the database would take a write.
-const PROBE: &str = "SELECT current_setting('transaction_read_only')";
+/// Says whether the database would take no write.
+const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')";
 
 /// What a [`TimescaleSink`] is made from, beside the database.
 #[derive(Debug, Clone)]
@@ -86,22 +87,48 @@ impl TimescaleSink {
     ///
     /// Whatever fails, the connection is dropped, which rolls back: the server sees the end of the connection.
     async fn transact(&self, batch: &Batch<DriverLocation>, claim: &Claim) -> Result<u64, Failure> {
-        self.database
-            .with(async |connection| {
-                let client = connection.client();
-                // Awaited alone: if it failed and the next statements were on their way, each would commit by itself.
-                client.batch_execute(BEGIN).await?;
-                let fence = async {
-                    let moved = claim.fence(client, connection.fence(), &self.group).await?;
-                    if moved == claim.len() { Ok(()) } else { Err(Failure::Fenced) }
-                };
-                let copy = async { Ok(copy_in(client, connection.copy(), batch.items().map(|i| &i.event)).await?) };
-                // Both are on their way at once; nothing is committed before both are answered well.
-                let ((), rows) = if batch.is_empty() { (fence.await?, 0) } else { try_join(fence, copy).await? };
-                client.batch_execute("COMMIT").await?;
-                Ok(rows)
-            })
-            .await
+        let lease = self.database.lease().await?;
+        let rows = self.database.limited(self.transact_on(&lease, batch, claim)).await?;
+        lease.keep();
+        Ok(rows)
+    }
+
+    async fn transact_on(
+        &self,
+        connection: &Connection,
+        batch: &Batch<DriverLocation>,
+        claim: &Claim,
+    ) -> Result<u64, Failure> {
+        let client = connection.client();
+        // Awaited alone: if it failed and the next statements were on their way, each would commit by itself.
+        client.batch_execute(BEGIN).await?;
+        let fence = async {
+            let moved = claim.fence(client, connection.fence(), &self.group).await?;
+            if moved == claim.len() { Ok(()) } else { Err(Failure::Fenced) }
+        };
+        let copy = async { Ok(copy_in(client, connection.copy(), batch.items().map(|item| &item.event)).await?) };
+        // Both are on their way at once; nothing is committed before both are answered well.
+        let rows = if batch.is_empty() { fence.await.map(|()| 0)? } else { try_join(fence, copy).await?.1 };
+        client.batch_execute("COMMIT").await?;
+        Ok(rows)
+    }
+
+    async fn stored(&self, claim: &Claim) -> Result<HashMap<TopicPartition, Offset>, WriteError> {
+        let reading = async {
+            let lease = self.database.lease().await?;
+            let stored = self.database.limited(claim.stored(lease.client(), &self.group)).await?;
+            lease.keep();
+            Ok(stored)
+        };
+        reading.await.map_err(|fault: Fault| self.sink_fault(&fault))
+    }
+
+    async fn is_read_only(&self) -> Result<bool, Fault> {
+        let lease = self.database.lease().await?;
+        let asking = async { Ok::<_, Fault>(lease.client().query_one(READ_ONLY, &[]).await?) };
+        let setting: String = self.database.limited(asking).await?.try_get(0)?;
+        lease.keep();
+        Ok(setting != "off")
     }
 
     /// The fence did not open. Either somebody else moved on, or our own COMMIT of this very batch was done and its
@@ -112,8 +139,7 @@ impl TimescaleSink {
     /// holds for our own lost COMMIT and also where a rival committed the same stretch: either way the work of this
     /// batch is done and nothing of it may be written again.
     async fn after_fence(&self, batch: &Batch<DriverLocation>, claim: &Claim) -> Result<Written, WriteError> {
-        let stored = self.database.with(async |connection| Ok::<_, Fault>(claim.stored(connection.client(), &self.group).await?));
-        let stored = stored.await.map_err(|fault| self.sink_fault(&fault))?;
+        let stored = self.stored(claim).await?;
         if batch.slices.iter().all(|slice| stored.get(&slice.partition) == Some(&slice.next)) {
             self.metrics.found_committed.increment(1);
             return Ok(written(batch.len() as u64, batch.len() as u64));
@@ -159,17 +185,14 @@ impl Sink for TimescaleSink {
 
     async fn positions(&self, partitions: &[TopicPartition]) -> Result<HashMap<TopicPartition, Offset>, WriteError> {
         let claim = self.keys.look_up(partitions).await?;
-        let stored = self.database.with(async |connection| Ok::<_, Fault>(claim.stored(connection.client(), &self.group).await?));
-        stored.await.map_err(|fault| self.sink_fault(&fault))
+        self.stored(&claim).await
     }
 
     async fn probe(&self) -> Result<(), WriteError> {
-        let read_only = self.database.with(async |connection| {
-            Ok::<_, Fault>(connection.client().query_one(PROBE, &[]).await?.try_get::<_, String>(0)?)
-        });
-        match read_only.await.map_err(|fault| self.sink_fault(&fault))?.as_str() {
-            "off" => Ok(()),
-            _ => Err(WriteError::SinkFault(format!("{}: the database is read-only", self.database.address()))),
+        match self.is_read_only().await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(WriteError::SinkFault(format!("{}: the database is read-only", self.database.address()))),
+            Err(fault) => Err(self.sink_fault(&fault)),
         }
     }
 }
@@ -185,7 +208,7 @@ async fn copy_in<'a>(
     client: &Client,
     statement: &Statement,
     events: impl Iterator<Item = &'a DriverLocation>,
-) -> Result<u64, Error> {
+) -> Result<u64, Fault> {
     let sink: CopyInSink<Bytes> = client.copy_in(statement).await?;
     let mut sink = pin!(sink);
     let mut encoder = Encoder::begin();
@@ -195,7 +218,7 @@ async fn copy_in<'a>(
         }
     }
     sink.feed(encoder.end()).await?;
-    sink.finish().await
+    Ok(sink.finish().await?)
 }
 
 /// The items of a batch in one row, with the indices that [`Refused`] wants.

@@ -72,8 +72,9 @@ impl KafkaOptions {
 
     /// Adds a broker setting.
     #[must_use]
-    pub fn set(mut self, name: &str, value: &str) -> Self {
-        self.settings.push((name.to_owned(), value.to_owned()));
+    #[expect(clippy::needless_pass_by_value, reason = "a number or a text, as it is written at the call")]
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.settings.push((name.to_owned(), value.to_string()));
         self
     }
 }

@@ -294,7 +294,10 @@ impl SenderTask {
                 self.metadata.answered(now);
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "leaders cannot be learned");
-                    self.shared.lock().accumulator.mark_stale();
+                    // A topic that is gone is told by whoever leads its partitions, for as long as there are records.
+                    if !matches!(error, Error::UnknownTopic(_)) {
+                        self.shared.lock().accumulator.mark_stale();
+                    }
                 }
             }
             Event::Identity(outcome) => self.identified(outcome, now),

@@ -176,7 +176,7 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     let port = redis.redis.port();
     redis.redis.stop();
     let sink = RedisSink::start(config(port)).unwrap();
-    until("the sink says why", async || sink_fault(&sink).await.contains("Connection refused")).await; eprintln!("SAID {s}"); s.contains("Connection refused") }).await;
+    until("the sink says why", async || sink_fault(&sink).await.contains("Connection refused")).await;
     let said = sink_fault(&sink).await;
     let expected =
         format!("redis 127.0.0.1:{port}: not connected: Connection refused; is Redis running at --redis-url?");

@@ -1,6 +1,6 @@
 //! A reader's view of Redis: commands over a socket of our own, independent of the sink's client.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
 //! Connections to the database: opened on demand, bounded in number and in every wait, dropped after any error.
 
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::Counter;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls, Statement};
 use tokio_util::task::AbortOnDropHandle;
@@ -98,6 +99,29 @@ impl Connection {
     }
 }
 
+/// The right to use a connection. Unless it is kept, the connection is dropped with it: the one way to roll back that
+/// needs no answer.
+pub(crate) struct Lease<'a> {
+    database: &'a Database,
+    connection: Connection,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+impl Lease<'_> {
+    /// All went well: the connection may be used again.
+    pub(crate) fn keep(self) {
+        self.database.idle().push(self.connection);
+    }
+}
+
+impl Deref for Lease<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
 /// A connection for statements of any kind, before the tables are known to be there.
 pub(crate) struct Session {
     pub(crate) client: Client,
@@ -139,39 +163,17 @@ impl Database {
         format!("{}: {}", self.address, fault.text())
     }
 
-    /// Runs `work` on a connection, within the time limit. After an error the connection is dropped: the one way to
-    /// roll back that needs no answer.
-    pub(crate) async fn with<T, E: From<Fault>>(
-        &self,
-        work: impl AsyncFnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.with_limit(self.timeout, work).await
+    /// Waits for a free place, then takes an idle connection or opens one.
+    pub(crate) async fn lease(&self) -> Result<Lease<'_>, Fault> {
+        // The semaphore is never closed, so a permit is all that can come; who holds one keeps to the limits.
+        let permit = self.permits.acquire().await.ok();
+        let connection = self.limited(self.take()).await?;
+        Ok(Lease { database: self, connection, _permit: permit })
     }
 
-    /// The same for work of many statements, each of which keeps to the limit itself.
-    pub(crate) async fn with_limit<T, E: From<Fault>>(
-        &self,
-        limit: Duration,
-        work: impl AsyncFnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let on_connection = async {
-            let connection = self.take().await?;
-            let result = work(&connection).await?;
-            self.put_back(connection);
-            Ok(result)
-        };
-        // The semaphore is never closed, so a permit is all that can come.
-        let _permit = self.permits.acquire().await;
-        tokio::time::timeout(limit, on_connection).await.unwrap_or(Err(Fault::TimedOut(limit).into()))
-    }
-
-    /// Bounds one step of longer work.
-    pub(crate) async fn within_timeout<T>(
-        &self,
-        step: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, Fault> {
-        let answer = tokio::time::timeout(self.timeout, step).await;
-        answer.map_err(|_| Fault::TimedOut(self.timeout))?.map_err(Fault::from)
+    /// Bounds work on the database. Work that runs out of time is dropped, and with it the connection that it leased.
+    pub(crate) async fn limited<T, E: From<Fault>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(Fault::TimedOut(self.timeout).into()))
     }
 
     /// Opens a connection of its own, outside the pool.
@@ -185,10 +187,9 @@ impl Database {
             });
             let driver = AbortOnDropHandle::new(driver);
             client.batch_execute(&session_settings(self.timeout)).await?;
-            Ok(Session { client, driver })
+            Ok::<_, Fault>(Session { client, driver })
         };
-        let session = tokio::time::timeout(self.timeout, opening).await;
-        let session = session.unwrap_or(Err(Fault::TimedOut(self.timeout)))?;
+        let session = self.limited(opening).await?;
         self.opened.increment(1);
         Ok(session)
     }
@@ -210,10 +211,6 @@ impl Database {
         let fence = client.prepare(FENCE).await?;
         let copy = client.prepare(copy::STATEMENT).await?;
         Ok(Connection { client, fence, copy, _driver: driver })
-    }
-
-    fn put_back(&self, connection: Connection) {
-        self.idle().push(connection);
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {

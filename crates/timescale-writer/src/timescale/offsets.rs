@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use event::DriverLocation;
 use kafka::{Client as Kafka, Offset, PartitionId, TopicPartition};
 use pipeline::{Slice, WriteError};
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Client, Statement};
+
+use super::fault::Fault;
 
 /// Moves the offsets of a batch and counts those that moved: where a row is stored, only from the offset that the batch
 /// begins at; where none is (the group has never written this partition), the first of several rivals wins.
@@ -169,14 +171,14 @@ impl Claim {
     }
 
     /// Moves the offsets; returns how many moved.
-    pub(crate) async fn fence(&self, client: &Client, fence: &Statement, group: &str) -> Result<usize, Error> {
+    pub(crate) async fn fence(&self, client: &Client, fence: &Statement, group: &str) -> Result<usize, Fault> {
         let Self { topics, topic_ids, partitions, expected, next } = self;
         let row = client.query_one(fence, &[&group, topics, topic_ids, partitions, expected, next]).await?;
         Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
     }
 
     /// Reads what is stored; partitions without an offset are absent.
-    pub(crate) async fn stored(&self, client: &Client, group: &str) -> Result<HashMap<TopicPartition, Offset>, Error> {
+    pub(crate) async fn stored(&self, client: &Client, group: &str) -> Result<HashMap<TopicPartition, Offset>, Fault> {
         let rows = client.query(STORED, &[&group, &self.topics, &self.topic_ids, &self.partitions]).await?;
         let stored = rows.iter().map(|row| {
             let partition = TopicPartition::new(row.try_get::<_, String>(0)?, PartitionId(row.try_get(1)?));

@@ -3,7 +3,7 @@
 
 use event::DriverLocation;
 use pipeline::{Batch, Refused};
-use tokio_postgres::Error;
+use tokio_postgres::Client;
 
 use super::database::{Connection, Database};
 use super::fault::Fault;
@@ -29,13 +29,13 @@ enum Verdict {
 pub(super) async fn find(database: &Database, batch: &Batch<DriverLocation>) -> Result<Vec<Refused>, Fault> {
     let rows = numbered(batch);
     // Each step has the usual limit; the number of steps is bounded by twice the number of rows.
-    let session = database.open_for_search().await?;
-    database.within_timeout(session.client().batch_execute(BEGIN)).await?;
-    database.within_timeout(session.client().batch_execute(CHECK_AT_ONCE)).await?;
+    let connection = database.lease().await?;
+    database.limited(run(connection.client(), BEGIN)).await?;
+    database.limited(run(connection.client(), CHECK_AT_ONCE)).await?;
     let mut refused = Vec::new();
     let mut stretches = vec![rows.as_slice()];
     while let Some(stretch) = stretches.pop() {
-        match offer(database, &session, stretch).await? {
+        match offer(database, &connection, stretch).await? {
             Verdict::Taken => {}
             Verdict::Refused(fault) => match stretch {
                 [] => {}
@@ -50,22 +50,18 @@ pub(super) async fn find(database: &Database, batch: &Batch<DriverLocation>) -> 
     Ok(refused)
 }
 
-async fn offer(database: &Database, session: &Connection, stretch: &[Numbered<'_>]) -> Result<Verdict, Fault> {
-    let client = session.client();
-    let copied = copy_in(client, session.copy(), stretch.iter().map(|row| row.event));
-    match database.within_timeout(copied).await {
-        Ok(_) => settle(database, client.batch_execute(KEEP), Verdict::Taken).await,
-        Err(fault) if fault.is_about_data() => {
-            settle(database, client.batch_execute(UNDO), Verdict::Refused(fault)).await
-        }
-        Err(fault) => Err(fault),
-    }
+async fn offer(database: &Database, connection: &Connection, stretch: &[Numbered<'_>]) -> Result<Verdict, Fault> {
+    let client = connection.client();
+    let copy = copy_in(client, connection.copy(), stretch.iter().map(|row| row.event));
+    let (step, verdict) = match database.limited(copy).await {
+        Ok(_) => (KEEP, Verdict::Taken),
+        Err(fault) if fault.is_about_data() => (UNDO, Verdict::Refused(fault)),
+        Err(fault) => return Err(fault),
+    };
+    database.limited(run(client, step)).await?;
+    Ok(verdict)
 }
 
-async fn settle(
-    database: &Database,
-    step: impl Future<Output = Result<(), Error>>,
-    verdict: Verdict,
-) -> Result<Verdict, Fault> {
-    database.within_timeout(step).await.map(|()| verdict)
+async fn run(client: &Client, statement: &str) -> Result<(), Fault> {
+    Ok(client.batch_execute(statement).await?)
 }

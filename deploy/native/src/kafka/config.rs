@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn settings_of_the_user_win() {
-        let options = KafkaOptions::single().set("num.io.threads", "9");
+        let options = KafkaOptions::single().set("num.io.threads", 9);
         let text = render(NODES[0], &NODES[..1], Path::new("/d"), &options);
         assert!(text.contains("\nnum.io.threads=9\n") && !text.contains("num.io.threads=4"));
         assert!(text.contains("\noffsets.topic.replication.factor=1\n"));

@@ -1,0 +1,55 @@
+# `make` alone prints this help. Everything runs without containers; see deploy/native.
+#
+# A shell without a login may lack cargo's directory in its PATH, and even HOME.
+SHELL := /bin/sh
+HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
+export HOME
+CARGO ?= $(shell command -v cargo || echo "$${CARGO_HOME:-$(HOME)/.cargo}/bin/cargo")
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+SERVICES := location-ingest redis-writer timescale-writer dlt-monitor lag-exporter
+NATIVE := $(TARGET)/release/native
+# What has a terminal, or a build server, waiting for input is a mistake.
+QUIET_INPUT := < /dev/null
+# If make is killed outright, the demo is told to stop as well.
+WITH_ME := $(shell setpriv --pdeathsig TERM true 2> /dev/null && echo setpriv --pdeathsig TERM)
+
+.DEFAULT_GOAL := help
+.PHONY: help install build release fmt fmt-check lint check test demo up down status logs clean
+
+help:
+	@awk 'BEGIN { print "usage: make TARGET" } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { split($$0, part, ":.*## "); printf "  %-12s %s\n", part[1], part[2] }' $(MAKEFILE_LIST)
+
+##@ See it work
+demo: install release ## play the surge on real servers and print the proof (SURGE=full, POSITIONS_PER_POST=n, SCENARIO=…)
+	@exec $(WITH_ME) $(TARGET)/release/loadtest demo
+up: install release ## start Kafka, Redis, PostgreSQL and the five services in the background
+	@exec $(NATIVE) up --with-services
+status: ## say what is up, and where
+	@if test -x $(NATIVE); then exec $(NATIVE) status; else echo "not up"; fi
+logs: ## show the logs of what is up, or was (FOLLOW=1 to go on, NAME=redis-writer for one)
+	@if test -x $(NATIVE); then exec $(NATIVE) logs $(if $(FOLLOW),-f) $(NAME); else echo "nothing was ever up"; fi
+down: ## stop what `make up` started
+	@if test -x $(NATIVE); then exec $(NATIVE) down; else echo "not up"; fi
+
+##@ Build and check
+install: ## install what is missing: a C compiler, Java, Maven, Kafka, Redis, PostgreSQL
+	@deploy/native/install
+build: install ## build everything for debugging
+	$(CARGO) build --workspace --all-targets
+release: install ## build the binaries for speed
+	$(CARGO) build --release --workspace --bins
+fmt: ## format the sources
+	$(CARGO) fmt --all
+fmt-check: ## fail if a source is not formatted
+	$(CARGO) fmt --all --check
+lint: install ## clippy; a warning is an error
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+check: fmt-check lint ## what `make test` checks before it runs the tests
+test: check ## format check, lint, and all tests, on real servers
+	@# As the tests that start them ask for them: one by one, each with the features of its own.
+	set -e; for service in $(SERVICES); do $(CARGO) build --package $$service --bin $$service; done
+	$(CARGO) test --workspace $(QUIET_INPUT)
+clean: down ## stop what is up and remove everything that was built
+	$(CARGO) clean
