@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::Clock;
@@ -40,7 +41,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Prober {
     sender: Handle,
     tracker: Arc<Mutex<Tracker>>,
+    posting: watch::Sender<Posting>,
+    clock: Clock,
     reader: tokio::task::JoinHandle<()>,
+}
+
+/// Which probes are posted: the plan itself has no end.
+#[derive(Debug, Clone, Copy)]
+enum Posting {
+    All,
+    Until(Duration),
 }
 
 /// What the prober is to do.
@@ -61,6 +71,7 @@ impl Prober {
         let stage = Stage { name: "probes".to_owned(), rate: PROBES_PER_S, length: LONGEST, drivers: config.drivers };
         let plan = Arc::new(Plan::new(vec![stage]));
         let tracker = Arc::new(Mutex::new(Tracker::new(config.drivers as usize)));
+        let (posting, posted) = watch::channel(Posting::All);
         let reader = Reader {
             clock,
             plan: Arc::clone(&plan),
@@ -72,6 +83,7 @@ impl Prober {
             redis: None,
             retry_at: clock.instant(Duration::ZERO),
             tracker: Arc::clone(&tracker),
+            posting: posted,
         };
         let sender = GeneratorConfig {
             name: "probes",
@@ -84,7 +96,8 @@ impl Prober {
             send_within: PATIENCE,
             answer_within: PATIENCE,
         };
-        Ok(Self { sender: generator::spawn(sender, clock)?, tracker, reader: tokio::spawn(reader.run()) })
+        let sender = generator::spawn(sender, clock)?;
+        Ok(Self { sender, tracker, posting, clock, reader: tokio::spawn(reader.run()) })
     }
 
     /// What is known of every probe.
@@ -100,6 +113,8 @@ impl Prober {
 
     /// Ends the posting; reading goes on.
     pub fn stop_posting(&self) {
+        // What is posted between these two lines is not looked for, which hides nothing: the load has ended.
+        self.posting.send_replace(Posting::Until(self.clock.now()));
         self.sender.stop();
     }
 
@@ -131,6 +146,7 @@ struct Reader {
     redis: Option<Redis>,
     retry_at: Instant,
     tracker: Arc<Mutex<Tracker>>,
+    posting: watch::Receiver<Posting>,
 }
 
 impl Reader {
@@ -151,9 +167,12 @@ impl Reader {
 
     /// Enters the probes whose moment has come and gives the drivers to ask for.
     fn enter_due(&mut self) -> Vec<usize> {
-        let now = self.clock.now();
+        let until = match *self.posting.borrow() {
+            Posting::All => self.clock.now(),
+            Posting::Until(end) => end.min(self.clock.now()),
+        };
         let mut tracker = lock(&self.tracker);
-        while let Some(post) = self.plan.post_at(self.cursor, 1).filter(|post| post.due < now) {
+        while let Some(post) = self.plan.post_at(self.cursor, 1).filter(|post| post.due < until) {
             tracker.sent(self.plan.driver(post.stage, post.index) as usize, post.due);
             self.cursor = Cursor::behind(&post);
         }

@@ -111,8 +111,10 @@ impl Run {
     /// Starts servers and services.
     pub async fn start_system(&mut self) -> Result<(), RunError> {
         self.screen.line("starting Kafka, Redis, PostgreSQL and the five services");
-        let system =
-            spawn_blocking(System::start).await.map_err(|_| RunError::Panicked("the start of the stack"))??;
+        let starting = self.starting.insert(spawn_blocking(System::start));
+        let started = starting.await;
+        self.starting = None;
+        let system = started.map_err(|_| RunError::Panicked("the start of the stack"))??;
         self.evidence.machine = audit::machine(&system).await;
         self.screen.line(&format!("everything runs; logs are in {}", system.logs().display()));
         self.system = Some(Arc::new(system));

@@ -9,6 +9,8 @@ use crate::generator::LiveCounts;
 use crate::sampler::Sample;
 use crate::table::{grouped, grouped_or_dash, measured};
 
+/// A rate over less than this says nothing: the first sample comes with the start.
+const SHORTEST_S: f64 = 0.5;
 /// Refreshes of the bar per second: it shares the machine with what is measured.
 const REFRESH_HZ: u8 = 4;
 
@@ -67,7 +69,7 @@ pub fn second(sample: &Sample, before: &Sample, doing: &str) -> String {
     let seconds = sample.at.saturating_sub(before.at).as_secs_f64();
     let rate = |counter: fn(&LiveCounts) -> u64| {
         let count = counter(&sample.load).saturating_sub(counter(&before.load));
-        if seconds > 0.0 { grouped((count as f64 / seconds).round() as u64) } else { "0".to_owned() }
+        if seconds >= SHORTEST_S { grouped((count as f64 / seconds).round() as u64) } else { "0".to_owned() }
     };
     format!(
         "{:>4} s  {doing:<12}  offered {:>6}/s  accepted {:>6}/s{}  lag redis {:>6}  analytics {:>7}  staleness p99 {:>6} ms  dead letters {}",

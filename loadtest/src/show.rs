@@ -98,8 +98,6 @@ fn load(report: &Report) -> Vec<String> {
         "failed",
         "ack p50",
         "ack p99",
-        "probes sent",
-        "seen",
         "machine busy",
     ]);
     for stage in &report.stages {

@@ -60,7 +60,7 @@ fn is_machine_limited(stage: &Stage, thresholds: &Thresholds) -> bool {
 
 fn shortfall(stage: &Stage) -> String {
     format!(
-        "{}: {} of {} events/s were accepted ({} rejected, {} failed), machine busy {} %",
+        "{}: {} of {} events/s were accepted in time ({} were rejected, {} failed, the others had to wait), machine busy {} %",
         stage.name,
         measured(Some(stage.accepted_per_s), 0),
         measured(Some(stage.offered_per_s), 0),

@@ -41,7 +41,9 @@ impl History {
     /// # Errors
     /// Why there are none: no server, no table.
     pub async fn of(&self, driver: &str) -> Result<Vec<Row>, String> {
-        let text = format!("SELECT lat, lng, heading, speed, {MILLISECONDS} FROM driver_locations WHERE driver_id = $1 ORDER BY ts");
+        let text = format!(
+            "SELECT lat, lng, heading, speed, {MILLISECONDS} FROM driver_locations WHERE driver_id = $1 ORDER BY ts"
+        );
         let rows = self.connect().await?.query(&text, &[&driver]).await.map_err(|error| error.to_string())?;
         let row = |row: &tokio_postgres::Row| Row {
             latitude: row.get(0),

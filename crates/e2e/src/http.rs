@@ -26,6 +26,13 @@ pub struct Answer {
     pub body: String,
 }
 
+impl Answer {
+    /// The body as JSON. Panics when it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
 impl Phone {
     /// Connects.
     ///

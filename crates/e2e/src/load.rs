@@ -1,5 +1,6 @@
 //! Drivers that post their positions at a steady pace until they are told to stop, and what became of each position.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +34,18 @@ pub struct Posted {
     pub refused: Vec<(Moment, u16)>,
     /// Sent, and never answered.
     pub unknown: Vec<Moment>,
+}
+
+impl Posted {
+    /// The newest accepted position of each driver.
+    pub fn newest(&self) -> BTreeMap<String, i64> {
+        let mut newest = BTreeMap::new();
+        for (driver, timestamp_ms) in &self.accepted {
+            let known = newest.entry(driver.clone()).or_insert(*timestamp_ms);
+            *known = (*known).max(*timestamp_ms);
+        }
+        newest
+    }
 }
 
 impl Load {

@@ -1,8 +1,12 @@
 //! The map as a reader sees it: Redis, through a client of its own.
 
+use std::collections::BTreeMap;
+
 use fred::interfaces::{ClientLike as _, KeysInterface as _};
 use fred::prelude::{Builder, Client};
 use fred::types::config::{Config, ReconnectPolicy};
+
+use crate::wait::eventually;
 
 /// Waits between attempts to reach a server that is down, ms.
 const RECONNECT_MS: u32 = 50;
@@ -49,6 +53,17 @@ impl Map {
     /// How long a driver's key still lives, in ms; negative when it is not there or lives for ever.
     pub async fn remaining_life_ms(&self, driver: &str) -> i64 {
         self.client.pttl(self.key(driver)).await.expect("Redis answers")
+    }
+
+    /// Waits until each driver's position is the one taken at the given time.
+    pub async fn shows(&self, newest: &BTreeMap<String, i64>) {
+        for (driver, expected) in newest {
+            eventually("the newest position is on the map", async || match self.timestamp(driver).await? {
+                timestamp_ms if timestamp_ms == *expected => Ok(()),
+                other => Err(format!("{driver} at {other}, not {expected}")),
+            })
+            .await;
+        }
     }
 
     fn key(&self, driver: &str) -> String {

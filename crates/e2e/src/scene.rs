@@ -10,7 +10,8 @@ use native::{Launch, Stack};
 use crate::history::History;
 use crate::map::Map;
 use crate::service::{Ended, Ingest, Service};
-use crate::witness::Witness;
+use crate::wait::eventually;
+use crate::witness::{Found, Witness};
 
 /// Silence after which a group gives up a member: short, as tests kill members; long enough for a busy machine.
 const SESSION: [(&str, &str); 2] = [("--session-timeout", "3s"), ("--heartbeat-interval", "500ms")];
@@ -161,6 +162,28 @@ impl<'a> Scene<'a> {
             all.push("--listen=127.0.0.1:0");
         }
         Ended::of(service, &all, &[("DATABASE_URL", &self.database_url())])
+    }
+
+    /// All dead letters, as the witness reads them.
+    pub async fn letters(&self) -> Vec<Found> {
+        self.witness().await.read(&self.dead_letter_topic(), self.partitions).await
+    }
+
+    /// The ends of all partitions of the topic.
+    pub async fn ends(&self) -> BTreeMap<i32, i64> {
+        self.witness().await.ends(self.topic(), self.partitions).await
+    }
+
+    /// Waits until a group has committed `positions`. A partition that is still empty needs no commit.
+    pub async fn reaches(&self, group: &str, positions: &BTreeMap<i32, i64>) {
+        let wanted = positions.iter().filter(|(_, offset)| **offset > 0);
+        let wanted: BTreeMap<_, _> = wanted.map(|(partition, offset)| (*partition, *offset)).collect();
+        eventually("the group has committed everything", async || {
+            let mut committed = self.committed(group).await?;
+            committed.retain(|_, offset| *offset > 0);
+            if committed == wanted { Ok(()) } else { Err(format!("{committed:?} of {wanted:?}")) }
+        })
+        .await;
     }
 
     /// Committed positions of a group by partition.

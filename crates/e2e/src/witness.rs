@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use event::DriverLocation;
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
+
+use crate::events::Moment;
 
 const FETCH_BYTES: std::ops::Range<i32> = 1..4_000_000;
 const MAX_WAIT_MS: i32 = 500;
@@ -30,6 +33,13 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whose position it holds, and when that was taken; none when it holds no event.
+    pub fn moment(&self) -> Option<Moment> {
+        let made_at_ms = self.record.timestamp.timestamp_millis();
+        let location = DriverLocation::decode(self.record.value.as_deref()?, made_at_ms).ok()?;
+        Some((location.driver_id.as_str().to_owned(), location.effective_at_ms))
+    }
+
     /// A header's bytes.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.record.headers.get(name).map(Vec::as_slice)
@@ -72,6 +82,16 @@ impl Witness {
             self.read_partition(topic, partition, &mut found).await;
         }
         found
+    }
+
+    /// The end of every partition of a topic.
+    pub async fn ends(&self, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
+        let mut ends = BTreeMap::new();
+        for partition in 0..partitions {
+            let end = self.partition(topic, partition).await.get_offset(OffsetAt::Latest).await;
+            ends.insert(partition, end.expect("the end of the log"));
+        }
+        ends
     }
 
     async fn read_partition(&self, topic: &str, partition: i32, found: &mut Vec<Found>) {

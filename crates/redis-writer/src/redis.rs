@@ -433,8 +433,8 @@ fn explain(error: &Error) -> String {
             _ => details.to_owned(),
         };
     }
-    // The client formats operating system errors with `Debug`.
-    let text = details.split("message: \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or(details);
+    // The client formats operating system errors with `Debug`; their own words are in quotes.
+    let text = details.split('"').nth(1).unwrap_or(details);
     format!("not connected: {}; is Redis running at --redis-url?", text.trim_end_matches('.'))
 }
 

@@ -10,7 +10,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use event::DriverLocation;
 
 /// The statement that reads the stream; the order of the columns is the order of the fields.
-pub const STATEMENT: &str = "COPY driver_locations (driver_id, lat, lng, heading, speed, ts) FROM STDIN (FORMAT binary)";
+pub const STATEMENT: &str =
+    "COPY driver_locations (driver_id, lat, lng, heading, speed, ts) FROM STDIN (FORMAT binary)";
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 const NO_FLAGS: i32 = 0;

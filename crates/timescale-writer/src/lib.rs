@@ -44,7 +44,7 @@ pub const INFO: Info = Info {
 /// # Errors
 /// What waiting does not help with; see [`Error`].
 pub async fn run(config: Config, context: Context) -> Result<(), Error> {
-    let database = Arc::new(Database::new(config.database_config())?);
+    let database = Arc::new(Database::new(&config.database_config())?);
     let schema = context.health.component("schema");
     let preparing = prepare_schema(&database, config.schema_config(), &schema);
     let Some(prepared) = context.shutdown.run_until_cancelled(preparing).await else { return Ok(()) };
@@ -54,6 +54,7 @@ pub async fn run(config: Config, context: Context) -> Result<(), Error> {
     }
     let sink = TimescaleSink::new(database, config.sink_config());
     let settings = Settings::new(INFO.name, INFO.version, &config.common, &config.pipeline, config.policy());
-    pipeline::run(settings, PositionDecoder, Arc::new(sink), context).await?;
+    // The pipeline's state is large and moved once: on the heap.
+    Box::pin(pipeline::run(settings, PositionDecoder, Arc::new(sink), context)).await?;
     Ok(())
 }

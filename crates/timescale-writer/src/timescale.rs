@@ -34,7 +34,7 @@ const SUPPRESSED: &str = "suppressed";
 const WRITTEN: &str = "written";
 
 /// READ COMMITTED whatever the database's default: the fence wants to see what a rival committed while it waited.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// Says whether the database would take no write.
 const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')";

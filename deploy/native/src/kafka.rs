@@ -325,7 +325,7 @@ impl Files {
             .args(size.heap)
             .args(JVM_FLAGS)
             .args(jvm_flags)
-            .arg(format!("-Djava.io.tmpdir={}", self.temp.display()))
+            .arg(temp_dir_flag(&self.temp))
             .arg(format!("-Dlog4j2.configurationFile={LOG_CONFIG}"))
             .args(["-cp", &class_path(tools), "kafka.Kafka"])
             .arg(&self.config)
@@ -333,6 +333,10 @@ impl Files {
             .server()
             .holding(home.lock())
     }
+}
+
+fn temp_dir_flag(dir: &Path) -> String {
+    format!("-Djava.io.tmpdir={}", dir.display())
 }
 
 /// In a fixed order: the archive of classes is good for exactly this list.
@@ -359,7 +363,7 @@ fn tool_output(tools: &Tools, class: &str, args: &[&str], input: &str) -> std::i
     let mut child = Command::new(&tools.java)
         .args(TOOL_FLAGS)
         // Without a configuration file, log4j says errors only.
-        .args(["-Dlog4j2.level=ERROR", "-cp", &class_path(tools), class])
+        .args(["-Dlog4j2.level=ERROR", &temp_dir_flag(&tools.kafka_lib), "-cp", &class_path(tools), class])
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,5 +1,12 @@
 //! The whole pipeline on real servers, faults included; every record is counted.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod absent;
+mod crash;
+mod groups;
 mod journey;
+mod lag;
 mod misuse;
+mod outages;
+mod poison;
+mod shutdown;

@@ -82,7 +82,8 @@ fn help_names_an_environment_variable_for_every_flag() {
     for service in SERVICES {
         let help = Ended::of(service, &["--help"], &[]);
         assert_eq!(help.code, 0, "{}", help.output);
-        let flags = help.output.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split([' ', '\n']).next());
+        let flags =
+            help.output.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split([' ', '\n']).next());
         let mut count = 0;
         for flag in flags {
             let variable = format!("[env: {}", flag.replace('-', "_").to_ascii_uppercase());
@@ -99,7 +100,8 @@ fn help_names_an_environment_variable_for_every_flag() {
 fn a_port_in_use_is_told_by_flag_address_and_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let ports = SERVICES.map(|service| (service, "--metrics-listen")).into_iter().chain([("location-ingest", "--listen")]);
+    let ports =
+        SERVICES.map(|service| (service, "--metrics-listen")).into_iter().chain([("location-ingest", "--listen")]);
     for (service, flag) in ports {
         let mut flags = vec![flag, &address];
         if flag == "--listen" {
@@ -156,4 +158,32 @@ async fn a_missing_topic_is_the_end_where_it_must_be_there() {
         assert_eq!(ended.code, UNAVAILABLE, "{service}: {}", ended.output);
         assert!(ended.line().starts_with("--topic absent: the topic does not exist; create it"), "{}", ended.output);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_used_is_the_end() {
+    let scene = Scene::set(shared().await, "unusable", 2).await;
+    scene.history().execute("CREATE TABLE driver_locations (driver_id text, lat real)").await;
+    let ended = scene.run("timescale-writer", &[]);
+    assert_eq!(ended.code, UNAVAILABLE, "{}", ended.output);
+    assert!(
+        ended.line().contains("driver_locations has column lat as real, not as double precision"),
+        "{}",
+        ended.output
+    );
+
+    let url = scene.database_url();
+    let nowhere = url.replace("/unusable", "/nowhere");
+    let ended = Ended::of("timescale-writer", &["--metrics-listen=127.0.0.1:0"], &[("DATABASE_URL", &nowhere)]);
+    assert_eq!(ended.code, UNAVAILABLE, "{}", ended.output);
+    assert!(ended.line().contains("\"nowhere\" does not exist"), "{}", ended.output);
+
+    let stranger = url.replace("driver:", "driver:wrong");
+    let ended = Ended::of("timescale-writer", &["--metrics-listen=127.0.0.1:0"], &[("DATABASE_URL", &stranger)]);
+    assert_eq!(ended.code, 77, "{}", ended.output);
+    assert!(ended.line().contains("password") && !ended.output.contains(&stranger), "{}", ended.output);
+
+    let ended = Ended::of("timescale-writer", &["--database-url=postgres://u:secret@host"], &[]);
+    assert_eq!(ended.code, USAGE, "{}", ended.output);
+    assert!(ended.line().starts_with("--database-url ") && !ended.output.contains("secret"), "{}", ended.output);
 }

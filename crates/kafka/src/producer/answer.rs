@@ -36,6 +36,9 @@ impl Answer {
             Code::DuplicateSequenceNumber => Self::Appended(None),
             // Checked before the append, and in no other place.
             Code::NotEnoughReplicas | Code::LeaderNotAvailable | Code::ThrottlingQuotaExceeded => Self::NotAppended,
+            // A leader that has appended, and loses its office while it waits for the replicas, answers with the same
+            // code as a broker that never was the leader – but with the offset of what it has appended.
+            Code::NotLeaderOrFollower | Code::UnknownTopicOrPartition if base_offset < 0 => Self::NotAppended,
             Code::OutOfOrderSequenceNumber | Code::UnknownProducerId => Self::OutOfSequence,
             Code::InvalidProducerEpoch | Code::InvalidProducerIdMapping | Code::ProducerFenced => Self::IdentityLost,
             Code::MessageTooLarge
@@ -43,8 +46,6 @@ impl Answer {
             | Code::InvalidRecord
             | Code::InvalidTimestamp
             | Code::CorruptMessage => Self::RefusedForContent(code),
-            // A leader that has appended, and loses its office while it waits for the replicas, answers with the same
-            // code (NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION) as one that has not: neither is a "no".
             _ if crate::error::is_transient(code) || matches!(code, Code::Unknown(_)) => Self::InDoubt,
             _ => Self::Refused(code),
         }
@@ -75,12 +76,9 @@ mod tests {
         assert_eq!(Answer::from_code(ResponseError::DuplicateSequenceNumber.code(), -1), Answer::Appended(None));
     }
 
-    /// DelayedProduce in Kafka's ReplicaManager answers NOT_LEADER_OR_FOLLOWER for a batch that it has appended.
     #[test]
-    fn a_deposed_leaders_answer_is_no_proof_that_nothing_was_appended() {
+    fn silence_of_the_replicas_and_unknown_codes_leave_doubt() {
         let codes = [
-            ResponseError::NotLeaderOrFollower,
-            ResponseError::UnknownTopicOrPartition,
             ResponseError::RequestTimedOut,
             ResponseError::NotEnoughReplicasAfterAppend,
             ResponseError::KafkaStorageError,
@@ -91,6 +89,15 @@ mod tests {
             assert_eq!(Answer::from_code(code.code(), -1), Answer::InDoubt, "{code:?}");
         }
         assert_eq!(Answer::from_code(ResponseError::NotEnoughReplicas.code(), -1), Answer::NotAppended);
+    }
+
+    /// Kafka's `DelayedProduce` replaces the code of a response that already holds the offset.
+    #[test]
+    fn a_deposed_leader_is_told_by_its_offset_from_a_broker_that_never_led() {
+        for code in [ResponseError::NotLeaderOrFollower, ResponseError::UnknownTopicOrPartition] {
+            assert_eq!(Answer::from_code(code.code(), -1), Answer::NotAppended);
+            assert_eq!(Answer::from_code(code.code(), 17), Answer::InDoubt);
+        }
     }
 
     #[test]

@@ -103,6 +103,7 @@ enum Fate {
     Delayed,
     NeverSent,
     NotEnoughReplicas,
+    NotLeader,
     AppendedByADeposedLeader,
     TooLarge,
 }
@@ -115,6 +116,7 @@ fn mishap() -> impl Strategy<Value = Mishap> {
         2 => Just(Fate::Delayed),
         1 => Just(Fate::NeverSent),
         1 => Just(Fate::NotEnoughReplicas),
+        1 => Just(Fate::NotLeader),
         1 => Just(Fate::AppendedByADeposedLeader),
         1 => Just(Fate::TooLarge),
     ];
@@ -233,8 +235,9 @@ impl World {
             }
             Fate::NeverSent => Answer::NotAppended,
             Fate::NotEnoughReplicas => refused(ResponseError::NotEnoughReplicas),
+            Fate::NotLeader => refused(ResponseError::NotLeaderOrFollower),
             Fate::AppendedByADeposedLeader => match log.append(wire) {
-                Ok(_) => refused(ResponseError::NotLeaderOrFollower),
+                Ok(offset) => Answer::from_code(ResponseError::NotLeaderOrFollower.code(), offset.0),
                 Err(code) => refused(code),
             },
             Fate::TooLarge => refused(ResponseError::MessageTooLarge),

@@ -245,6 +245,9 @@ impl Partition {
             }
             Answer::RefusedForContent(_) if batch.records.count() > 1 && !settled => self.split(&batch, effects),
             Answer::Refused(code) | Answer::RefusedForContent(code) => {
+                if batch.attempts > 1 {
+                    effects.spent_identities.extend(self.sequence.end_epoch());
+                }
                 self.finish(&batch, settled, Resolution::Failed(ProduceError::Refused { code }), effects);
             }
             Answer::OutOfSequence | Answer::IdentityLost => self.resequence(batch, settled, answer, retry_at, effects),
@@ -281,12 +284,17 @@ impl Partition {
         }
     }
 
-    /// Gives a batch up whose time is over; if it may be in the log, its epoch ends with it.
+    /// Gives a batch up whose time is over.
     fn abandon(&mut self, batch: &Batch, settled: bool, effects: &mut Effects) {
-        if batch.certainty == Certainty::InDoubt {
+        self.abandon_as(ProduceError::Unavailable, batch, settled, effects);
+    }
+
+    /// Gives a batch up; if it was ever sent, its epoch ends with it. `error` is for what is certainly not in the log.
+    fn abandon_as(&mut self, error: ProduceError, batch: &Batch, settled: bool, effects: &mut Effects) {
+        if batch.attempts > 0 {
             effects.spent_identities.extend(self.sequence.end_epoch());
         }
-        self.finish(batch, settled, Resolution::Failed(batch.given_up(ProduceError::Unavailable)), effects);
+        self.finish(batch, settled, Resolution::Failed(batch.given_up(error)), effects);
     }
 
     fn finish(&mut self, batch: &Batch, settled: bool, resolution: Resolution, effects: &mut Effects) {
@@ -341,10 +349,7 @@ impl Partition {
     pub(crate) fn give_up(&mut self, error: ProduceError, effects: &mut Effects) {
         self.settle_flight(effects);
         for batch in std::mem::take(&mut self.queue) {
-            if batch.certainty == Certainty::InDoubt {
-                effects.spent_identities.extend(self.sequence.end_epoch());
-            }
-            self.finish(&batch, false, Resolution::Failed(batch.given_up(error)), effects);
+            self.abandon_as(error, &batch, false, effects);
         }
         self.retry_at = None;
     }
@@ -497,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_and_certainly_not_appended_expires_likewise_and_leaves_its_numbers() {
+    fn what_was_sent_and_certainly_not_appended_expires_likewise_and_ends_the_epoch() {
         let mut bench = Bench::new();
         let delivery = bench.enqueue();
         let (_, batch) = bench.take();
@@ -505,7 +510,7 @@ mod tests {
         bench.pass(LIMITS.delivery_timeout);
         assert_eq!(outcome(delivery), Some(Err(ProduceError::Unavailable)));
         let _next = bench.enqueue();
-        assert_eq!(bench.take().0, stamp(0, 0));
+        assert_eq!(bench.take().0, stamp(1, 0));
     }
 
     #[test]
@@ -600,7 +605,7 @@ mod tests {
         assert_eq!(sizes, [3, 1, 2, 1, 1]);
         assert_eq!(bench.effects.freed, 3 * CHARGE);
         let _next = bench.enqueue();
-        assert_eq!(bench.take().0, stamp(0, 2));
+        assert_eq!(bench.take().0, stamp(1, 1));
     }
 
     #[test]

@@ -6,11 +6,13 @@
 //!    ended and its outcome is settled or given up.
 //! 2. An attempt that ended without a definite answer is repeated under the same (producer id, epoch, sequence). The
 //!    broker appends it if it is next in sequence, and answers with the old offset if it is among the last five.
-//! 3. A batch that is given up in doubt ends the epoch: the partition goes on under the next epoch from sequence 0.
+//! 3. A batch that was sent and is given up ends the epoch: the partition goes on under the next epoch from sequence 0.
 //!    The broker takes a higher epoch from an idempotent producer without being told of it beforehand, and from that
 //!    append on it refuses the lower one – also a request that still lies in a socket of a connection that we closed
-//!    long ago. So the batch in doubt is in the log at most once, and never behind a later record.
-//! 4. A batch that was certainly not appended leaves the sequence as it was; the next batch takes its numbers.
+//!    long ago. So the batch is in the log at most once, and never behind a later record. (Where we know that it is
+//!    not in the log this would not be needed, but an epoch costs nothing, and a number that is used twice costs a
+//!    record if ever a broker said "not appended" of what it had appended.)
+//! 4. A batch that the broker refuses at the first attempt leaves the sequence as it was; the next takes its numbers.
 //!
 //! The broker keeps this state for each partition by itself, so one partition's new epoch does not concern another.
 
@@ -59,7 +61,7 @@ impl Sequence {
         self.next = i32::try_from(wide).unwrap_or(0);
     }
 
-    /// The batch that bore the last stamp was given up and may be in the log: a new epoch shuts it out.
+    /// The batch that bore the last stamp was given up: a new epoch shuts it out.
     /// Answers with the producer id that is used up, if this was its last epoch.
     pub(crate) fn end_epoch(&mut self) -> Option<i64> {
         let identity = self.identity?;

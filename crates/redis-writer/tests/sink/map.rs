@@ -103,3 +103,23 @@ async fn a_batch_without_items_asks_nothing_of_redis() {
     redis.redis.stop();
     sink.write(&batch([])).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_cluster_positions_of_all_slots_are_written_in_order() {
+    // Alone it has met nobody who could tell it its address.
+    let redis =
+        SpecialRedis::new("cluster").with("cluster-enabled", "yes").with("cluster-announce-ip", "127.0.0.1").start();
+    let port = redis.port();
+    resp::ok(port, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let url = format!("redis-cluster://127.0.0.1:{port}");
+    let sink = sink(SinkConfig { url, ..config(port) }).await;
+    let now = now_ms();
+    let drivers: Vec<_> = (0..300).map(|index| format!("d{index}")).collect();
+    let written = write(&sink, drivers.iter().map(|driver| position(driver, now, 2))).await.unwrap();
+    assert_eq!(count(&written, "written"), 300);
+    let written = write(&sink, drivers.iter().map(|driver| position(driver, now - 1, 1))).await.unwrap();
+    assert_eq!(count(&written, "superseded"), 300);
+    for driver in &drivers {
+        assert_eq!((mark(port, driver), expires_at(port, driver)), (Some(2), now + 30_000));
+    }
+}

@@ -133,7 +133,7 @@ impl Database {
     ///
     /// # Errors
     /// The URL cannot be used.
-    pub fn new(config: DatabaseConfig) -> Result<Self, UrlError> {
+    pub fn new(config: &DatabaseConfig) -> Result<Self, UrlError> {
         let mut server = parse(&config.url)?;
         server
             .application_name(INFO.name)

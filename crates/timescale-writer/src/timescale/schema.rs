@@ -198,7 +198,9 @@ fn report(database: &Database, kind: TableKind) {
     let address = database.address();
     match kind {
         TableKind::Hypertable => tracing::info!(address, "driver_locations is a hypertable of TimescaleDB"),
-        TableKind::Plain => tracing::info!(address, "driver_locations is a plain table: no TimescaleDB in this database"),
+        TableKind::Plain => {
+            tracing::info!(address, "driver_locations is a plain table: no TimescaleDB in this database");
+        }
     }
 }
 
@@ -295,7 +297,9 @@ async fn make_hypertable(client: &Client, chunk_interval: Duration) -> Result<Ta
         return Ok(kind);
     }
     if truth(client, "SELECT EXISTS (SELECT FROM driver_locations)").await? {
-        tracing::warn!("driver_locations holds rows already and stays a plain table; create_hypertable(…, migrate_data => true) converts it");
+        tracing::warn!(
+            "driver_locations holds rows already and stays a plain table; create_hypertable(…, migrate_data => true) converts it"
+        );
         return Ok(kind);
     }
     client.query(CREATE_HYPERTABLE, &[&seconds]).await?;
@@ -315,9 +319,9 @@ async fn truth(client: &Client, question: &str) -> Result<bool, Fault> {
 async fn wrong_shape(client: &Client) -> Result<Option<String>, Fault> {
     for shape in &SHAPES {
         let rows = client.query(COLUMNS, &[&shape.table]).await?;
-        let columns = rows.iter().map(|row| {
-            Ok(Column { name: row.try_get(0)?, kind: row.try_get(1)?, is_required: row.try_get(2)? })
-        });
+        let columns = rows
+            .iter()
+            .map(|row| Ok(Column { name: row.try_get(0)?, kind: row.try_get(1)?, is_required: row.try_get(2)? }));
         let columns = columns.collect::<Result<Vec<_>, tokio_postgres::Error>>()?;
         let key: Vec<String> = client.query_one(KEY, &[&shape.table]).await?.try_get(0)?;
         if let Some(wrong) = shape.wrong(&columns, &key) {
@@ -342,8 +346,8 @@ impl Shape {
         if columns.is_empty() {
             return Some(format!("there is no table {table}; start with --migrate auto or run --migrate only once"));
         }
-        let missing = self.columns.iter().find_map(|(name, kind)| {
-            match columns.iter().find(|column| column.name == *name) {
+        let missing =
+            self.columns.iter().find_map(|(name, kind)| match columns.iter().find(|column| column.name == *name) {
                 None => Some(format!("has no column {name} {kind}")),
                 Some(column) if column.kind != *kind => {
                     Some(format!("has column {name} as {}, not as {kind}", column.kind))
@@ -352,22 +356,26 @@ impl Shape {
                     Some(format!("has NOT NULL on {name}, which is NULL where a phone did not send it"))
                 }
                 Some(_) => None,
-            }
-        });
+            });
         let is_ours = |column: &&Column| self.columns.iter().any(|(name, _)| column.name == *name);
         let foreign = columns.iter().filter(|column| column.is_required && !is_ours(column));
-        let foreign = foreign.map(|column| format!("has column {}, NOT NULL and without a default", column.name)).next();
+        let foreign =
+            foreign.map(|column| format!("has column {}, NOT NULL and without a default", column.name)).next();
         let other_key = !self.key.is_empty() && self.key != key;
         let other_key = other_key.then(|| format!("needs the primary key ({})", self.key.join(", ")));
         let wrong = missing.or(foreign).or(other_key)?;
-        Some(format!("table {table} {wrong}; change the table, or give a --database-url with another database or search_path"))
+        Some(format!(
+            "table {table} {wrong}; change the table, or give a --database-url with another database or search_path"
+        ))
     }
 }
 
 fn judge(database: &Database, fault: Fault) -> Trouble {
     let line = |remedy: &str| format!("{}; {remedy}", database.explain(&fault));
     let fatal = match (fault.sqlstate(), fault.class()) {
-        (Some("42501"), _) => Error::Forbidden(line("grant CREATE on the schema, or let --migrate only run as its owner")),
+        (Some("42501"), _) => {
+            Error::Forbidden(line("grant CREATE on the schema, or let --migrate only run as its owner"))
+        }
         (_, Some("28")) => Error::Forbidden(line("check user and password in --database-url, and pg_hba.conf")),
         (_, Some("3D")) => Error::NoDatabase(line("create the database, or name another in --database-url")),
         (_, Some(class)) if !DATABASE_IS_BUSY.contains(&class) && class != "XX" => {
@@ -405,7 +413,9 @@ mod tests {
 
     #[test]
     fn a_table_that_would_refuse_every_row_is_wrong() {
-        let wrong = |changes| SHAPES[0].wrong(&columns(changes), &[]);
+        fn wrong(changes: &[(&str, &str, bool)]) -> Option<String> {
+            SHAPES[0].wrong(&columns(changes), &[])
+        }
         assert_eq!(wrong(&[]), None);
         assert_eq!(wrong(&[("note", "text", false)]), None, "a column that rows may leave out");
         for (change, part) in [

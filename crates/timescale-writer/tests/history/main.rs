@@ -1,0 +1,12 @@
+//! The sink alone against real PostgreSQL servers: rows and offsets stand or fall together, and which answer is which
+//! fault; the whole service once, with Kafka.
+#![allow(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
+
+mod exactly_once;
+mod faults;
+mod format;
+mod proxy;
+mod refused;
+mod schema;
+mod service;
+mod world;

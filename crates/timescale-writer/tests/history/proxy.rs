@@ -1,0 +1,81 @@
+//! A stretch of network that loses a COMMIT, or the answer to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What is lost, once; the connection breaks with it.
+#[derive(Clone, Copy)]
+pub(crate) enum Lose {
+    Question = 1,
+    Answer = 2,
+}
+
+const NOTHING: u8 = 0;
+/// What a client sends: a simple query with its terminator.
+const QUESTION: &[u8] = b"COMMIT\0";
+/// What the server answers: `CommandComplete`, whose tag has the same bytes.
+const ANSWER: &[u8] = b"COMMIT\0";
+const PIECE: usize = 64 << 10;
+
+pub(crate) struct Proxy {
+    /// The database's URL by way of the proxy.
+    pub(crate) url: String,
+    armed: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = url.rsplit_once('@').unwrap().1.split('/').next().unwrap().to_owned();
+        let url = url.replace(&server, &listener.local_addr().unwrap().to_string());
+        let armed = Arc::new(AtomicU8::new(NOTHING));
+        let proxy = Self { url, armed: Arc::clone(&armed) };
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(join(client, server, Arc::clone(&armed)));
+            }
+        });
+        proxy
+    }
+
+    pub(crate) fn arm(&self, loss: Lose) {
+        self.armed.store(loss as u8, Ordering::SeqCst);
+    }
+}
+
+async fn join(mut client: TcpStream, mut server: TcpStream, armed: Arc<AtomicU8>) {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let loses = |loss: Lose, piece: &[u8], what: &[u8]| {
+        piece.windows(what.len()).any(|window| window == what)
+            && armed.compare_exchange(loss as u8, NOTHING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    };
+    let forth = async {
+        let mut piece = vec![0; PIECE];
+        while let Ok(1..) = from_client.read(&mut piece).await.inspect(|length| piece.truncate(*length)) {
+            if loses(Lose::Question, &piece, QUESTION) || to_server.write_all(&piece).await.is_err() {
+                break;
+            }
+            piece.resize(PIECE, 0);
+        }
+    };
+    let back = async {
+        let mut piece = vec![0; PIECE];
+        while let Ok(1..) = from_server.read(&mut piece).await.inspect(|length| piece.truncate(*length)) {
+            if loses(Lose::Answer, &piece, ANSWER) || to_client.write_all(&piece).await.is_err() {
+                break;
+            }
+            piece.resize(PIECE, 0);
+        }
+    };
+    // The end of one direction is the end of both.
+    tokio::select! {
+        () = forth => {}
+        () = back => {}
+    }
+}
