@@ -8,10 +8,8 @@ CARGO ?= $(shell command -v cargo || echo "$${CARGO_HOME:-$(HOME)/.cargo}/bin/ca
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 SERVICES := location-ingest redis-writer timescale-writer dlt-monitor lag-exporter
 NATIVE := $(TARGET)/release/native
-# What has a terminal, or a build server, waiting for input is a mistake.
-QUIET_INPUT := < /dev/null
 # If make is killed outright, the demo is told to stop as well.
-WITH_ME := $(shell setpriv --pdeathsig TERM true 2> /dev/null && echo setpriv --pdeathsig TERM)
+WITH_ME = $(shell setpriv --pdeathsig TERM true 2> /dev/null && echo setpriv --pdeathsig TERM)
 
 .DEFAULT_GOAL := help
 .PHONY: help install build release fmt fmt-check lint check test demo up down status logs clean
@@ -22,9 +20,9 @@ help:
 	  /^[a-z-]+:.*## / { split($$0, part, ":.*## "); printf "  %-12s %s\n", part[1], part[2] }' $(MAKEFILE_LIST)
 
 ##@ See it work
-demo: install release ## play the surge on real servers and print the proof (SURGE=full, POSITIONS_PER_POST=n, SCENARIO=…)
+demo: release ## play the surge on real servers and print the proof (SURGE=full, POSITIONS_PER_POST=n, SCENARIO=…)
 	@exec $(WITH_ME) $(TARGET)/release/loadtest demo
-up: install release ## start Kafka, Redis, PostgreSQL and the five services in the background
+up: release ## start Kafka, Redis, PostgreSQL and the five services in the background
 	@exec $(NATIVE) up --with-services
 status: ## say what is up, and where
 	@if test -x $(NATIVE); then exec $(NATIVE) status; else echo "not up"; fi
@@ -50,6 +48,6 @@ check: fmt-check lint ## what `make test` checks before it runs the tests
 test: check ## format check, lint, and all tests, on real servers
 	@# As the tests that start them ask for them: one by one, each with the features of its own.
 	set -e; for service in $(SERVICES); do $(CARGO) build --package $$service --bin $$service; done
-	$(CARGO) test --workspace $(QUIET_INPUT)
+	$(CARGO) test --workspace
 clean: down ## stop what is up and remove everything that was built
 	$(CARGO) clean

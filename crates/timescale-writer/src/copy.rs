@@ -22,7 +22,7 @@ const NULL: i32 = -1;
 /// PostgreSQL counts time from 2000-01-01, the events from 1970-01-01.
 const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
 const MICROS_PER_MS: i64 = 1_000;
-/// A row without the driver's id: the count, six lengths, four times 8 bytes less two times 4.
+/// A row without the driver's id: the number of fields, six lengths, three values of 8 bytes and two of 4.
 const ROW_BYTES: usize = 2 + 6 * 4 + 3 * 8 + 2 * 4;
 /// A piece of the stream; encoding the next one overlaps with sending it.
 const PIECE_BYTES: usize = 64 << 10;

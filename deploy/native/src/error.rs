@@ -41,6 +41,16 @@ pub enum Error {
         /// The last lines of that file since this start.
         tail: String,
     },
+    /// A server ended at once because somebody else has its port, or, after a kill, still has its memory.
+    #[error("{name} cannot start, its port or its memory is taken; the end of {}:\n{tail}", log.display())]
+    Taken {
+        /// Its name.
+        name: String,
+        /// Its log file.
+        log: PathBuf,
+        /// The last lines of that file since this start.
+        tail: String,
+    },
     /// A process did not become ready in time.
     #[error("{name} was not ready within {limit:?} ({last}); the end of {}:\n{tail}", log.display())]
     NotReady {
@@ -97,11 +107,8 @@ impl Error {
         move |source| Self::Io { doing, path, source }
     }
 
-    /// Whether the process ended because somebody else has its port (or, after a kill, still has its memory): another
-    /// try may succeed.
+    /// Whether another try may succeed.
     pub(crate) fn is_conflict(&self) -> bool {
-        const SIGNS: [&str; 4] =
-            ["Address already in use", "could not create any TCP/IP sockets", "shared memory block", "BindException"];
-        matches!(self, Self::Ended { tail, .. } if SIGNS.iter().any(|sign| tail.contains(sign)))
+        matches!(self, Self::Taken { .. })
     }
 }

@@ -36,7 +36,7 @@ const LOG_CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/log4j2.xml");
 
 /// What Kafka's own start script gives the JVM. Measured here at 50,000 records/s: the same CPU as the parallel
 /// collector, and pauses of 6–15 ms instead of up to 110 ms.
-const JVM_FLAGS: [&str; 8] = [
+const JVM_FLAGS: [&str; 7] = [
     "-XX:+UseG1GC",
     "-XX:MaxGCPauseMillis=20",
     "-XX:InitiatingHeapOccupancyPercent=35",
@@ -44,7 +44,6 @@ const JVM_FLAGS: [&str; 8] = [
     "-XX:+ExitOnOutOfMemoryError",
     // Its files in /tmp outlive a kill.
     "-XX:-UsePerfData",
-    "-Xshare:auto",
     "-Djava.awt.headless=true",
 ];
 /// For the tools, which live for a second: no time to compile well, no heap to collect.

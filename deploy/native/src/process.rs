@@ -30,8 +30,9 @@ pub use self::proc_fs::Identity;
 pub use self::registry::stop_everything;
 use crate::{Error, http, wait};
 
-/// How long a service may drain after its stop signal before it is killed, unless its launch says otherwise.
-const SERVICE_GRACE: Duration = Duration::from_secs(20);
+/// How long a service may drain after its stop signal before it is killed, unless its launch says otherwise: longer than
+/// the limit that the services set themselves (25 s).
+const SERVICE_GRACE: Duration = Duration::from_secs(30);
 /// A killed process is gone as soon as the kernel has freed its memory.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 /// How long a probe rests between two looks; an early end of the process wakes it at once.
@@ -39,6 +40,10 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(25);
 /// How much of a log an error shows.
 const TAIL_LINES: usize = 15;
 const TAIL_BYTES: u64 = 16 << 10;
+/// How much of it is searched for the reason of an early end: all of a start that failed.
+const LOG_BYTES: u64 = 1 << 20;
+/// How the servers say that somebody else has their port, or PostgreSQL its memory.
+const TAKEN_SIGNS: [&str; 2] = ["Address already in use", "pre-existing shared memory block"];
 /// Waits for the word that the guard is in place, then becomes the program; ends when the starter does.
 const GATE: &str = r#"read -r word && [ "$word" = go ] || exit 125; exec "$@" < /dev/null"#;
 
@@ -64,7 +69,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// `program` under `name`, its output appended to `log`; stopped by SIGTERM with 20 s to drain.
+    /// `program` under `name`, its output appended to `log`; stopped by SIGTERM with 30 s to drain.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
         Self {
             name: name.into(),
@@ -266,7 +271,13 @@ impl Process {
     }
 
     fn ended(&self, status: ExitStatus) -> Error {
-        Error::Ended { name: self.name().to_owned(), status, log: self.inner.log.clone(), tail: self.log_tail() }
+        let (name, log) = (self.name().to_owned(), self.inner.log.clone());
+        let said = read_end(&log, self.inner.log_start, LOG_BYTES);
+        let tail = self.log_tail();
+        match TAKEN_SIGNS.iter().any(|sign| said.contains(sign)) {
+            true => Error::Taken { name, log, tail },
+            false => Error::Ended { name, status, log, tail },
+        }
     }
 }
 
@@ -413,17 +424,22 @@ fn open_log(path: &Path) -> Result<(File, u64), Error> {
 
 /// The last lines of `log` behind `start`.
 fn tail(log: &Path, start: u64) -> String {
-    let read = || -> io::Result<String> {
-        let mut file = File::open(log)?;
-        let from = file.metadata()?.len().saturating_sub(TAIL_BYTES).max(start);
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
+    let text = read_end(log, start, TAIL_BYTES);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+/// The last `limit` bytes of `log` behind `start`; nothing where it cannot be read.
+fn read_end(log: &Path, start: u64, limit: u64) -> String {
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        let from = file.metadata()?.len().saturating_sub(limit).max(start);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().unwrap_or_default()
 }
 
 /// As the shell would find it: a path is taken as it is, a bare name is looked for in `PATH`.

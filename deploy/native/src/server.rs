@@ -30,6 +30,9 @@ impl Server {
     /// The first start: a port that somebody else took meanwhile is an error at once, so that another can be drawn.
     pub(crate) fn start_first(&self) -> Result<(), Error> {
         let mut process = self.lock();
+        if process.as_ref().is_some_and(|process| process.status().is_none()) {
+            return Ok(());
+        }
         let started = Process::spawn(&self.launch)?;
         started.wait_until_ok(START_LIMIT, &self.probe)?;
         *process = Some(started);
@@ -41,19 +44,16 @@ impl Server {
     /// # Errors
     /// What its process said when it ended early, or the last answer after 90 s.
     pub fn start(&self) -> Result<(), Error> {
-        if self.is_running() {
-            return Ok(());
-        }
-        let mut conflict = None;
         // What a killed server leaves behind (a port, shared memory) is freed within moments.
+        let mut taken = Ok(());
         let outcome = wait::poll_until(START_LIMIT, || match self.start_first() {
             Err(error) if error.is_conflict() => {
-                conflict = Some(error);
+                taken = Err(error);
                 None
             }
             outcome => Some(outcome),
         });
-        outcome.or_else(|| conflict.map(Err)).unwrap_or(Ok(()))
+        outcome.unwrap_or(taken)
     }
 
     /// Stops it in good order and waits for its end.

@@ -21,6 +21,7 @@ async fn the_lag_of_a_stopped_group_is_exact_and_0_after_its_drain() {
 
     put(&scene).await;
     let writer = scene.timescale_writer(&[]);
+    scene.reaches(&analytics, &scene.ends().await).await;
     shows(&scene, &exporter, &analytics, |_| 0).await;
     writer.terminate();
     assert_eq!(writer.ended().code(), Some(0));

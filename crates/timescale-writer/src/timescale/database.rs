@@ -1,5 +1,6 @@
 //! Connections to the database: opened on demand, bounded in number and in every wait, dropped after any error.
 
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,8 @@ use std::time::Duration;
 use metrics::Counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls, Statement};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, NoTls, Socket, Statement};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::fault::Fault;
@@ -180,11 +182,7 @@ impl Database {
     pub(crate) async fn session(&self) -> Result<Session, Fault> {
         let opening = async {
             let (client, connection) = self.config.connect(NoTls).await?;
-            let driver = tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection to the database ended");
-                }
-            });
+            let driver = tokio::spawn(drive(connection));
             let driver = AbortOnDropHandle::new(driver);
             client.batch_execute(&session_settings(self.timeout)).await?;
             Ok::<_, Fault>(Session { client, driver })
@@ -215,6 +213,17 @@ impl Database {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Drives a connection to its end. Notices are dropped: a trigger's may quote rows, and the library would log them.
+async fn drive(mut connection: tokio_postgres::Connection<Socket, NoTlsStream>) {
+    loop {
+        match poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return tracing::debug!(%error, "a connection to the database ended"),
+            None => return,
+        }
     }
 }
 

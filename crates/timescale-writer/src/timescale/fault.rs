@@ -15,6 +15,10 @@ const DATA_CLASSES: [&str; 2] = ["22", "23"];
 const SAFE_CLASSES: [&str; 15] =
     ["08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "F0", "XX"];
 
+/// How the client begins what it says of itself when the URL is at fault: a password is missing, or the server proves
+/// not to know it. It offers no other way to tell.
+const SETTING_FAULTS: [&str; 2] = ["invalid configuration", "authentication error"];
+
 /// Why a statement or a connection failed.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -46,7 +50,16 @@ impl Fault {
         self.class().is_some_and(|class| DATA_CLASSES.contains(&class))
     }
 
-    /// The same for the letter of a record. Holds names and codes only: the server's message and detail quote the row.
+    /// Whether the client found the settings wrong before the server could.
+    pub(crate) fn is_about_settings(&self) -> bool {
+        let text = match self {
+            Self::Postgres(error) if error.as_db_error().is_none() => error.to_string(),
+            _ => return false,
+        };
+        SETTING_FAULTS.iter().any(|fault| text.starts_with(fault))
+    }
+
+    /// What is wrong with a row, for its letter. Holds names and codes only: the server's message and detail quote the row.
     pub(crate) fn of_record(&self) -> RecordFault {
         let code = self.sqlstate().unwrap_or("unknown");
         let name = |what, name: Option<&str>| name.map(|name| format!(", {what} {name}")).unwrap_or_default();

@@ -199,7 +199,7 @@ fn report(database: &Database, kind: TableKind) {
     match kind {
         TableKind::Hypertable => tracing::info!(address, "driver_locations is a hypertable of TimescaleDB"),
         TableKind::Plain => {
-            tracing::info!(address, "driver_locations is a plain table: no TimescaleDB in this database");
+            tracing::info!(address, "driver_locations is a plain table of PostgreSQL");
         }
     }
 }
@@ -381,6 +381,7 @@ fn judge(database: &Database, fault: Fault) -> Trouble {
         (_, Some(class)) if !DATABASE_IS_BUSY.contains(&class) && class != "XX" => {
             Error::Schema(line("the schema cannot be brought up to date"))
         }
+        (None, _) if fault.is_about_settings() => Error::Forbidden(line("check user and password in --database-url")),
         _ => return Trouble::Wait(fault),
     };
     Trouble::Fatal(fatal)

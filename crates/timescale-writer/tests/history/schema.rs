@@ -1,13 +1,10 @@
 //! Migrations, and the one line that says why a start is of no use.
 
-use std::time::Duration;
-
-use ::service::{Health, ServiceError};
-use timescale_writer::{Error, Migrate, SchemaConfig, Switch, TableKind, prepare_schema};
-use tokio_util::sync::CancellationToken;
-
-use crate::world::{self, TIMEOUT, World, batch, database, prepare, schema, slice, until};
+use ::service::ServiceError;
 use pipeline::Sink;
+use timescale_writer::{Error, Migrate, SchemaConfig, Switch, TableKind};
+
+use crate::world::{self, TIMEOUT, World, batch, prepare, schema, slice};
 
 async fn refusal(url: &str, config: SchemaConfig) -> Error {
     let error = prepare(url, config).await.unwrap_err();
@@ -104,6 +101,16 @@ async fn a_wrong_password_is_one_line_without_it() {
 }
 
 #[tokio::test]
+async fn a_missing_password_is_one_line() {
+    let world = World::bare().await;
+    let (before, after) = world.url.rsplit_once('@').unwrap();
+    let user = before.rsplit_once(':').unwrap().0;
+    let error = refusal(&format!("{user}@{after}"), schema()).await;
+    assert!(matches!(error, Error::Forbidden(_)));
+    assert!(error.to_string().contains("password missing"), "{error}");
+}
+
+#[tokio::test]
 async fn a_missing_database_is_one_line() {
     let world = World::bare().await;
     let error = refusal(&world.url.replace(&format!("/{}", world.name), "/nowhere"), schema()).await;
@@ -137,23 +144,4 @@ async fn a_missing_right_is_one_line() {
         .unwrap();
     prepare(&url, SchemaConfig { migrate: Migrate::Off, ..schema() }).await.unwrap();
     world::sink(&url, TIMEOUT).write(&batch([slice(0, 0, 3)])).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_absent_server_is_waited_for() {
-    let stack = world::server("absent");
-    let url = stack.postgres.url();
-    stack.postgres.stop();
-    let health = Health::new(CancellationToken::new());
-    let component = health.component("schema");
-    let database = database(&url, Duration::from_secs(2));
-    let preparing = tokio::spawn({
-        let component = component.clone();
-        async move { prepare_schema(&database, schema(), &component).await }
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!component.is_ready() && !preparing.is_finished());
-    stack.postgres.start().unwrap();
-    preparing.await.unwrap().unwrap();
-    until("it is ready", async || component.is_ready()).await;
 }

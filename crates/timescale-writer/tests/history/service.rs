@@ -99,3 +99,22 @@ async fn migrating_only_needs_no_kafka_and_ends() {
     tokio::time::timeout(limit, run(config, test_context().await)).await.unwrap().unwrap();
     assert_eq!(world::rows(&world::connect(&url).await).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_database_is_waited_for_and_said() {
+    let stack = world::server("absent");
+    let url = stack.postgres.url();
+    stack.postgres.stop();
+    let config: Config = parse(&INFO, ["timescale-writer", "--migrate", "only", "--database-url", &url]).unwrap();
+    let context = test_context().await;
+    let service = tokio::spawn(run(config, context.clone()));
+    let readyz = format!("http://{}/readyz", context.admin.local_addr());
+    until("it says so", async || {
+        let answer = native::http::get(&readyz).unwrap();
+        answer.status == 503 && answer.body.contains("/locations") && answer.body.contains("refused")
+    })
+    .await;
+    stack.postgres.start().unwrap();
+    tokio::time::timeout(Duration::from_secs(30), service).await.unwrap().unwrap().unwrap();
+    assert!(context.health.is_ready());
+}

@@ -41,8 +41,9 @@ pub(super) struct Member {
 
 impl Member {
     fn line(&self) -> String {
-        let metrics = self.metrics.as_ref().map_or_else(String::new, |metrics| format!("  metrics {metrics}"));
-        format!("  {:<17} {}{metrics}", self.name, self.address).trim_end().to_owned()
+        let metrics = self.metrics.as_ref().map(|metrics| format!("metrics {metrics}"));
+        let places = [Some(self.address.clone()).filter(|address| !address.is_empty()), metrics];
+        format!("  {:<17} {}", self.name, places.into_iter().flatten().collect::<Vec<_>>().join("  "))
     }
 
     fn status_line(&self) -> String {

@@ -5,11 +5,16 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use super::Inner;
 
 /// Read by a shell, so that it works from a test binary, in which no other program of ours need be built.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/guard.sh");
+
+/// How long the stopped process has when its owner is gone: nobody waits for its data any more, and what it would drain
+/// to is being stopped in the same moment.
+const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// A guard on duty. Dropping it without [`Guard::release`] closes its life line: it stops what it guards.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ impl Guard {
     /// `dir_lock` becomes its standard output: the directory stays locked until the guard has done its work.
     pub(super) fn start(inner: &Inner, dir_lock: Option<&File>) -> io::Result<Self> {
         let stdout = dir_lock.map_or(Ok(Stdio::null()), |lock| lock.try_clone().map(Stdio::from))?;
-        let tenths = inner.grace.as_millis().div_ceil(100);
+        let tenths = inner.grace.min(ORPHAN_GRACE).as_millis().div_ceil(100);
         let signal = inner.stop_signal.as_str();
         let mut child = Command::new("sh")
             .arg(Path::new(SCRIPT))

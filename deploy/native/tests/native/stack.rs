@@ -1,10 +1,11 @@
 //! Stacks inside the process of a test.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use native::{Error, KafkaOptions, Server, Stack, StackOptions};
 
@@ -93,6 +94,25 @@ fn ports_and_data_survive_a_stop_and_a_kill() {
     assert_eq!(topics(&stack).lines().filter(|topic| *topic == "kept").count(), 1);
     assert_eq!(query(&stack, "SELECT n FROM kept"), "43");
     assert_eq!(addresses, (stack.kafka.bootstrap(), stack.redis.url(), stack.postgres.url()));
+}
+
+#[test]
+fn a_start_waits_for_a_port_that_somebody_took() {
+    let stack = Stack::start(options("taken")).unwrap();
+    let servers: [&Server; 3] = [stack.kafka.broker(1), &stack.redis, &stack.postgres];
+    for server in servers {
+        let complaints = || fs::read_to_string(server.log_path()).unwrap().matches("Address already in use").count();
+        server.stop();
+        let before = complaints();
+        let taken = TcpListener::bind(("127.0.0.1", server.port())).unwrap();
+        thread::scope(|scope| {
+            let start = scope.spawn(|| server.start());
+            native::wait_until(LIMIT, "it finds its port taken", || complaints() > before).unwrap();
+            drop(taken);
+            start.join().unwrap().unwrap();
+        });
+        assert!(server.is_running());
+    }
 }
 
 #[test]
