@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::service::{Context, Stop, parse, test_context};
 use event::DriverLocation;
 use kafka::{Client, ClientConfig, OutRecord, PartitionId, Producer, ProducerConfig};
-use native::{KafkaOptions, Stack, StackOptions};
+use native::{KafkaOptions, Process, Stack, StackOptions};
 use timescale_writer::{Config, Error, INFO, run};
 use tokio::task::JoinHandle;
 
@@ -40,6 +40,11 @@ impl Running {
     }
 }
 
+fn producer(stack: &Stack) -> Producer {
+    let client = Client::new(ClientConfig::new(vec![stack.kafka.bootstrap()], "test"));
+    Producer::new(client, ProducerConfig::standard())
+}
+
 async fn produce(producer: &Producer, partition: i32, value: Option<DriverLocation>) {
     let record = OutRecord {
         topic: Arc::from(TOPIC),
@@ -61,10 +66,7 @@ async fn every_record_becomes_one_row_also_over_a_restart() {
     let first = Running::start(&stack, &[]).await;
     until("the first is ready", async || first.context.health.is_ready()).await;
     let client = world::connect(&stack.postgres.url()).await;
-    let producer = Producer::new(
-        Client::new(ClientConfig::new(vec![stack.kafka.bootstrap()], "test")),
-        ProducerConfig::standard(),
-    );
+    let producer = producer(&stack);
     for offset in 0..RECORDS / 2 {
         for partition in 0..PARTITIONS {
             // One record in a hundred is poison.
@@ -88,6 +90,55 @@ async fn every_record_becomes_one_row_also_over_a_restart() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (expected, expected));
     let query = "SELECT count(*) FROM driver_location_offsets WHERE next_offset = $1 AND topic_id <> '00000000-0000-0000-0000-000000000000'";
     assert_eq!(client.query_one(query, &[&RECORDS]).await.unwrap().get::<_, i64>(0), i64::from(PARTITIONS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_is_killed_again_and_again_leaves_each_record_once() {
+    const KILLS: i64 = 5;
+    let dir = native::stack_dir("timescale-writer-killed");
+    let kafka = Some(KafkaOptions::single().set("group.min.session.timeout.ms", 100));
+    let stack = Stack::start(StackOptions { dir, kafka, redis: false, postgres: true }).unwrap();
+    let flags = [
+        "--brokers",
+        &stack.kafka.bootstrap(),
+        "--database-url",
+        &stack.postgres.url(),
+        "--topic-partitions",
+        "4",
+        "--metrics-listen",
+        "127.0.0.1:0",
+        "--batch-max",
+        "300",
+        "--session-timeout",
+        "1s",
+        "--heartbeat-interval",
+        "200ms",
+    ];
+    let launch = stack.service("timescale-writer").unwrap().args(flags);
+    let mut writer = Process::spawn(&launch).unwrap();
+    let client = world::connect(&stack.postgres.url()).await;
+    let tables = "SELECT to_regclass('driver_location_offsets') IS NOT NULL";
+    until("the tables are there", async || client.query_one(tables, &[]).await.unwrap().get(0)).await;
+    let producer = producer(&stack);
+    let producing = tokio::spawn(async move {
+        for offset in 0..RECORDS {
+            for partition in 0..PARTITIONS {
+                produce(&producer, partition, Some(nth(partition, offset))).await;
+            }
+        }
+    });
+    let expected = i64::from(PARTITIONS) * RECORDS;
+    for kill in 1..=KILLS {
+        until("some more are written", async || world::rows(&client).await >= kill * expected / (KILLS + 2)).await;
+        writer.kill();
+        writer = Process::spawn(&launch).unwrap();
+    }
+    producing.await.unwrap();
+    until("all are written", async || world::rows(&client).await >= expected).await;
+    assert!(writer.stop().success());
+    let query = "SELECT count(*), count(DISTINCT driver_id) FROM driver_locations";
+    let row = client.query_one(query, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (expected, expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]
