@@ -4,16 +4,17 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::generator::Target;
 use crate::request::MAX_POSITIONS;
 use crate::scenario::{Scenario, SurgeLength};
 
-/// Most connections that a generator opens.
-pub const CONNECTIONS: usize = 4_096;
 /// Fastest offer that can be asked for.
 const MAX_RATE: u32 = 1_000_000;
+/// Most connections that can be asked for: their ports are those of one address.
+const MAX_CONNECTIONS: u64 = 20_000;
 /// Longest stand-alone run.
 const MAX_DURATION_S: u64 = 24 * 3_600;
 /// Most events of a stand-alone run: the ledger keeps nine bytes of each.
@@ -69,6 +70,9 @@ pub struct GenerateArgs {
     /// Positions in a POST, 1 to 1,000; 1 takes the path for single positions
     #[arg(long, env = "POSITIONS_PER_POST", default_value = "1", value_parser = positions)]
     pub positions_per_post: u32,
+    /// Most connections, each with one request at a time, 1 to 20,000
+    #[arg(long, env = "CONNECTIONS", default_value = "2048", value_parser = connections)]
+    pub connections: usize,
     /// Where load may go: loopback, or anywhere (only with the leave of whoever runs the other end)
     #[arg(long, env = "REACH", default_value = "loopback", value_parser = reach)]
     pub reach: Reach,
@@ -142,6 +146,10 @@ fn positions(text: &str) -> Result<u32, String> {
     within(or_default(text, "1"), 1, u64::from(MAX_POSITIONS)).map(|number| number as u32)
 }
 
+fn connections(text: &str) -> Result<usize, String> {
+    within(or_default(text, "2048"), 1, MAX_CONNECTIONS).map(|number| number as usize)
+}
+
 fn rate(text: &str) -> Result<u32, String> {
     within(or_default(text, "1000"), 1, u64::from(MAX_RATE)).map(|number| number as u32)
 }
@@ -172,6 +180,9 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
 /// The parser's complaint on one line.
 #[must_use]
 pub fn usage(error: &clap::Error) -> Usage {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Usage("say what to do: loadtest demo, or loadtest generate; --help shows their flags".to_owned());
+    }
     let text = error.render().to_string();
     let lines =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
@@ -206,6 +217,7 @@ mod tests {
             "error: invalid value '0' for '--positions-per-post <POSITIONS_PER_POST>': use a whole number from 1 to 1000"
         );
         assert!(complaint(&["demo", "--scenario", "flood"]).ends_with("there is only surge"));
+        assert!(complaint(&[]).starts_with("error: say what to do"));
         for complaint in [surge, positions, complaint(&["demo", "--nonsense"]), complaint(&[])] {
             assert_eq!(complaint.lines().count(), 1, "{complaint}");
         }
@@ -224,6 +236,7 @@ mod tests {
             rate: 1,
             duration: Duration::from_secs(1),
             positions_per_post: 1,
+            connections: 1,
             reach: Reach::Loopback,
         };
         assert!(args.check().unwrap_err().to_string().contains("--reach anywhere"));

@@ -65,7 +65,9 @@ impl Postgres {
         let server = limited("tell its version", self.client.query_one("SHOW server_version", &[])).await?;
         let extension = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'";
         let timescale = limited("list its extensions", self.client.query_opt(extension, &[])).await?;
-        Ok((server.get(0), timescale.map(|row| row.get(0))))
+        // Packagers add their own version in parentheses.
+        let server = server.get::<_, &str>(0).split_whitespace().next().unwrap_or_default().to_owned();
+        Ok((server, timescale.map(|row| row.get(0))))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use crate::audit;
 use crate::clock::{Clock, unix_ms};
 use crate::cluster::{Cluster, Lags, partition_of};
-use crate::config::{CONNECTIONS, DemoArgs};
+use crate::config::DemoArgs;
 use crate::error::RunError;
 use crate::evidence::Evidence;
 use crate::generator::{self, GeneratorConfig, Handle};
@@ -44,8 +44,8 @@ const DRAINED_LOOKS: u32 = 2;
 const LAST_PROBES_WITHIN: Duration = Duration::from_secs(3);
 /// Longest wait for a start that was cut off; an installation under way is not waited for.
 const START_ENDS_WITHIN: Duration = Duration::from_secs(15);
-/// What follows the plan's load, roughly; for the progress bar alone.
-const AFTERWARDS: Duration = Duration::from_secs(10);
+/// What follows the stages that the report is about, roughly; for the progress bar alone.
+const AFTERWARDS: Duration = Duration::from_secs(25);
 
 /// A run in progress.
 pub struct Run {
@@ -140,7 +140,7 @@ impl Run {
             load: generator.counters(),
             watched: watched.clone(),
         };
-        let sampler = tokio::spawn(sampler.run(self.look(plan.end())));
+        let sampler = tokio::spawn(sampler.run(self.look(plan.window(surge_stages - 1).1 + AFTERWARDS)));
         self.load = Some(Load { clock, plan, generator, prober, cluster, watched, sampler });
         Ok(())
     }
@@ -152,7 +152,7 @@ impl Run {
             plan: Arc::clone(plan),
             roster: Roster::Crowd,
             positions_per_post: self.positions_per_post,
-            connections: CONNECTIONS,
+            connections: tuning::CONNECTIONS,
             tick: tuning::TICK,
             send_within: tuning::SEND_WITHIN,
             answer_within: tuning::ANSWER_WITHIN,
@@ -160,12 +160,12 @@ impl Run {
     }
 
     /// Keeps each sample and shows it.
-    fn look(&self, load_ends: Duration) -> impl FnMut(Sample) + Send + use<> {
+    fn look(&self, whole: Duration) -> impl FnMut(Sample) + Send + use<> {
         let (samples, screen, phase) = (Arc::clone(&self.samples), self.screen.clone(), self.phase.clone());
         let mut before = Sample::default();
         move |sample| {
             let doing = phase.get();
-            screen.progress(sample.at, load_ends + AFTERWARDS, &doing);
+            screen.progress(sample.at.min(whole), whole, &doing);
             screen.line(&screen::second(&sample, &before, &doing));
             before = sample.clone();
             samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);

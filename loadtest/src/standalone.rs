@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::clock::Clock;
-use crate::config::{CONNECTIONS, GenerateArgs};
+use crate::config::GenerateArgs;
 use crate::exit;
 use crate::generator::{self, GeneratorConfig, Handle, LiveCounts, Told};
 use crate::ledger::Outcome;
@@ -58,7 +58,7 @@ fn config(args: &GenerateArgs) -> GeneratorConfig {
         plan: Arc::new(Plan::new(vec![stage])),
         roster: Roster::Crowd,
         positions_per_post: args.positions_per_post,
-        connections: CONNECTIONS,
+        connections: args.connections,
         tick: tuning::TICK,
         send_within: tuning::SEND_WITHIN,
         answer_within: tuning::ANSWER_WITHIN,

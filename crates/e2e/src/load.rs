@@ -11,11 +11,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{Moment, now_ms, position};
-use crate::http::Phone;
+use crate::http::{Answer, Phone};
 use crate::wait::eventually;
 
 /// Time from one position of a driver to the next: no two have the same millisecond.
 const PACE: Duration = Duration::from_millis(20);
+
+/// The code of an answer that does not know the outcome itself.
+const OUTCOME_OPEN: &str = "kafka_timeout";
 
 /// Drivers under way.
 #[derive(Debug)]
@@ -30,9 +33,9 @@ pub struct Load {
 pub struct Posted {
     /// Answered by 202.
     pub accepted: Vec<Moment>,
-    /// Answered by anything else, with the status.
-    pub refused: Vec<(Moment, u16)>,
-    /// Sent, and never answered.
+    /// Answered by anything else, with the body: certainly not in Kafka.
+    pub refused: Vec<(Moment, String)>,
+    /// Sent, and never answered, or answered by a 503 that leaves it open whether Kafka has it.
     pub unknown: Vec<Moment>,
 }
 
@@ -131,18 +134,20 @@ impl Driver {
         match phone.post(&position(&self.name, timestamp_ms)).await {
             Ok(answer) => {
                 self.phone = Some(phone);
-                self.answered(moment, answer.status);
+                self.answered(moment, &answer);
             }
             Err(_) => self.posted.unknown.push(moment),
         }
     }
 
-    fn answered(&mut self, moment: Moment, status: u16) {
-        if status == 202 {
-            self.posted.accepted.push(moment);
-            self.accepted.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.posted.refused.push((moment, status));
+    fn answered(&mut self, moment: Moment, answer: &Answer) {
+        match answer.status {
+            202 => {
+                self.posted.accepted.push(moment);
+                self.accepted.fetch_add(1, Ordering::Relaxed);
+            }
+            503 if answer.body.contains(OUTCOME_OPEN) => self.posted.unknown.push(moment),
+            _ => self.posted.refused.push((moment, answer.body.clone())),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! One test's own pipeline on servers that it may share with others: topic, groups, keys and database of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kafka::{Client, ClientConfig, TopicSpec};
 use native::{Launch, Stack};
 
+use crate::events::Moment;
 use crate::history::History;
+use crate::load::Posted;
 use crate::map::Map;
 use crate::service::{Ended, Ingest, Service};
 use crate::wait::eventually;
@@ -167,6 +169,21 @@ impl<'a> Scene<'a> {
     /// All dead letters, as the witness reads them.
     pub async fn letters(&self) -> Vec<Found> {
         self.witness().await.read(&self.dead_letter_topic(), self.partitions).await
+    }
+
+    /// Every event in Kafka, as the witness reads it. Panics when one that was accepted is missing, when one is there
+    /// twice, and when one is there that was refused.
+    pub async fn in_kafka(&self, posted: &Posted) -> Vec<Moment> {
+        let found = self.witness().await.read(&self.name, self.partitions).await;
+        let all: Vec<_> = found.iter().filter_map(Found::moment).collect();
+        let distinct: BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len(), "events that are in Kafka twice");
+        let lost: Vec<_> = posted.accepted.iter().filter(|moment| !distinct.contains(moment)).take(5).collect();
+        assert!(lost.is_empty(), "acknowledged, and not in Kafka: {lost:?}");
+        let told: BTreeSet<_> = posted.accepted.iter().chain(&posted.unknown).collect();
+        let refused: Vec<_> = all.iter().filter(|moment| !told.contains(moment)).take(5).collect();
+        assert!(refused.is_empty(), "in Kafka, though refused: {refused:?}");
+        all
     }
 
     /// The ends of all partitions of the topic.

@@ -41,7 +41,7 @@ impl Commits {
         let commits = self.under_way.iter().map(|(partition, settled)| Commit {
             partition: partition.clone(),
             offset: settled.next,
-            metadata: CommitMetadata { timestamp_ms: settled.last_timestamp_ms }.encode(),
+            metadata: metadata(*settled),
         });
         Some(commits.collect())
     }
@@ -65,6 +65,14 @@ impl Commits {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.under_way.is_empty()
+    }
+}
+
+/// A time that is not known is left out: read as 1970, it would look like half a century of lag.
+fn metadata(settled: Settled) -> String {
+    match settled.last_timestamp_ms {
+        ..=0 => String::new(),
+        timestamp_ms => CommitMetadata { timestamp_ms }.encode(),
     }
 }
 
@@ -112,6 +120,13 @@ mod tests {
         commits.settle(partition(0), settled(5));
         commits.settle(partition(0), Settled { next: Offset(6), last_timestamp_ms: 0 });
         assert_eq!(commits.begin().unwrap()[0].metadata, "v1;ts=1005");
+    }
+
+    #[test]
+    fn a_time_that_is_not_known_is_left_out() {
+        let mut commits = Commits::default();
+        commits.settle(partition(0), Settled { next: Offset(6), last_timestamp_ms: 0 });
+        assert_eq!(commits.begin().unwrap()[0].metadata, "");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kafka::{
-    AssignedPartition, Client, Committed, Consumer, ConsumerConfig, FetchConfig, Fetched, GroupEvent, Offset, OffsetSpec,
+    AssignedPartition, Client, CommitMetadata, Committed, Consumer, ConsumerConfig, FetchConfig, Fetched, GroupEvent, Offset, OffsetSpec,
     Revocation, TopicPartition,
 };
 use service::Component;
@@ -189,11 +189,24 @@ impl<D: Decode, S: Sink<Event = D::Event>> Runtime<D, S> {
         let LookedUp { mut assigned, starts } = looked_up;
         assigned.retain(|assigned| self.owned.contains(&assigned.partition));
         let Some(starts) = starts else { return self.look_up(assigned, LOOK_UP_PAUSE) };
-        for AssignedPartition { partition, .. } in assigned {
+        for AssignedPartition { partition, committed } in assigned {
             if let Some(offset) = starts.get(&partition) {
+                if S::KEEPS_OFFSETS {
+                    self.catch_up_commit(&partition, committed, *offset);
+                }
                 let incarnation = self.consumer.handle.start(&partition, *offset);
                 self.backlog.start(partition, incarnation, *offset);
             }
+        }
+    }
+
+    /// A sink that kept offsets may have been killed before they reached Kafka: without new records they never would,
+    /// and the group would seem to lag for ever.
+    fn catch_up_commit(&mut self, partition: &TopicPartition, committed: Option<Committed>, kept: Offset) {
+        if committed.as_ref().map_or(Offset(0), |committed| committed.offset) != kept {
+            let metadata = committed.and_then(|committed| CommitMetadata::parse(&committed.metadata));
+            let last_timestamp_ms = metadata.map_or(0, |metadata| metadata.timestamp_ms);
+            self.commits.settle(partition.clone(), Settled { next: kept, last_timestamp_ms });
         }
     }
 

@@ -3,7 +3,9 @@
 
 mod absent;
 mod crash;
+mod freshness;
 mod groups;
+mod growth;
 mod journey;
 mod lag;
 mod misuse;

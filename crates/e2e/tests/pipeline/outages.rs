@@ -32,6 +32,10 @@ impl Running {
         Self { ingest, redis_writer, timescale_writer, load }
     }
 
+    fn services(&self) -> [&Service; 3] {
+        [&self.ingest.service, &self.redis_writer, &self.timescale_writer]
+    }
+
     /// Ends the load and accounts for every position: in the history once, the newest of each driver on the map,
     /// no letter about any.
     async fn account(self, scene: &Scene<'_>) {
@@ -90,6 +94,37 @@ async fn postgres_may_stop_and_hang_under_load() {
         running.timescale_writer.becomes_ready().await;
     }
     running.account(&scene).await;
+}
+
+/// The broker keeps what it acknowledged; what it did not is refused, or left open in the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_may_stop_die_and_hang_under_load() {
+    let stack = disturbable().await;
+    let _turn = load_turn().await;
+    let scene = Scene::set(&stack, "kafka-outage", PARTITIONS).await;
+    let running = Running::start(&scene).await;
+    let broker = stack.kafka.broker(1);
+    let kinds: [(Act, Act); 3] = [(Server::stop, start), (Server::kill, start), (Server::freeze, Server::thaw)];
+    for (go, come) in kinds {
+        go(broker);
+        running.ingest.service.becomes_unready().await;
+        come(broker);
+        for service in running.services() {
+            service.becomes_ready().await;
+        }
+        running.load.accept(SOME).await;
+    }
+    let Running { ingest, redis_writer, timescale_writer, load } = running;
+    let posted = load.stop().await;
+    scene.history().becomes(&scene.in_kafka(&posted).await).await;
+    let ends = scene.ends().await;
+    for group in [scene.redis_group(), scene.analytics_group()] {
+        scene.reaches(&group, &ends).await;
+    }
+    assert_eq!(scene.letters().await.len(), 0, "a fault of Kafka is no fault of a record");
+    for service in [&ingest.service, &redis_writer, &timescale_writer] {
+        assert!(service.is_running() && !service.log().contains("panicked"), "{}", service.log());
+    }
 }
 
 fn start(server: &Server) {

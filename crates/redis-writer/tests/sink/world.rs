@@ -15,7 +15,7 @@ use crate::resp::{self, Answer};
 pub(crate) const LIFE: Duration = Duration::from_secs(30);
 /// Well above what a busy machine needs for an answer, well below the patience of a test.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A Redis of its own.
 pub(crate) fn redis(name: &str) -> Stack {

@@ -21,18 +21,26 @@ fn wait_for_log(process: &Process, text: &str) {
 }
 
 #[test]
-fn the_exit_code_is_its_own_and_the_guard_goes_with_it() {
-    let (launch, log) = shell("exit-code", r#"read -r word; echo "said $WORD, read '$word'"; exec sleep 0.2; "#);
+fn output_input_and_exit_code_are_its_own() {
+    let (launch, log) = shell("exit-code", r#"read -r word; echo "said $WORD, read '$word'""#);
     let process = Process::spawn(&launch.env("WORD", "hello")).unwrap();
-    let guard = guard_of(process.identity()).unwrap();
     assert!(process.wait(LIMIT).unwrap().success());
-    wait_gone(&[guard, process.identity()]);
     assert_eq!(fs::read_to_string(log).unwrap(), "said hello, read ''\n");
 
     let (launch, _) = shell("exit-code-64", "exit 64");
     let process = Process::spawn(&launch).unwrap();
     assert_eq!(process.wait(LIMIT).unwrap().code(), Some(64));
     assert_eq!(process.status().unwrap().code(), Some(64));
+}
+
+#[test]
+fn a_guard_goes_when_its_process_has_ended() {
+    let (launch, _) = shell("ended", "sleep 1000");
+    let process = Process::spawn(&launch).unwrap();
+    let guard = guard_of(process.identity());
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.wait(LIMIT).unwrap().signal(), Some(15));
+    wait_gone(&[guard]);
 }
 
 #[test]
@@ -71,7 +79,7 @@ fn a_frozen_process_stands_still_until_it_is_thawed_and_can_be_stopped() {
 fn a_dropped_process_is_stopped_and_its_guard_too() {
     let (launch, _) = shell("dropped", "sleep 1000");
     let process = Process::spawn(&launch).unwrap();
-    let both = [process.identity(), guard_of(process.identity()).unwrap()];
+    let both = [process.identity(), guard_of(process.identity())];
     drop(process);
     wait_gone(&both);
 }

@@ -153,7 +153,7 @@ fn a_directory_that_only_root_may_enter_is_no_obstacle() {
 fn a_dropped_stack_leaves_its_logs_and_nothing_else() {
     let stack = Stack::start(StackOptions { dir: dir("dropped"), kafka: None, redis: true, postgres: true }).unwrap();
     let servers = [stack.redis.identity().unwrap(), stack.postgres.identity().unwrap()];
-    let guards = servers.map(|server| guard_of(server).unwrap());
+    let guards = servers.map(guard_of);
     let home = stack.dir().to_owned();
     drop(stack);
     assert!(servers.iter().all(|server| !server.is_alive()));

@@ -57,12 +57,24 @@ pub(crate) fn processes(dir: &Path) -> Vec<Identity> {
     let servers: Vec<Identity> =
         members.map(|member| serde_json::from_value(member["process"].clone()).unwrap()).collect();
     assert!(servers.iter().all(|server| server.is_alive()));
-    let guards: Vec<Identity> = servers.iter().map(|server| guard_of(*server).expect("each has a guard")).collect();
+    let guards: Vec<Identity> = servers.iter().map(|server| guard_of(*server)).collect();
     [servers, guards].concat()
 }
 
+/// The guard of a process that runs.
+pub(crate) fn guard_of(guarded: Identity) -> Identity {
+    let mut found = None;
+    let look = || {
+        // A program that has just been started may not show its arguments yet.
+        found = find_guard(guarded);
+        found.is_some()
+    };
+    native::wait_until(LIMIT, "the guard is seen", look).unwrap();
+    found.unwrap()
+}
+
 /// Looks for `guard.sh NAME PID BORN …`.
-pub(crate) fn guard_of(guarded: Identity) -> Option<Identity> {
+fn find_guard(guarded: Identity) -> Option<Identity> {
     let (pid, born) = (guarded.pid.to_string(), guarded.born.to_string());
     let is_guard = |process: &Path| {
         let Ok(command) = fs::read(process.join("cmdline")) else { return false };
