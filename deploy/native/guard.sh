@@ -14,6 +14,22 @@ born_at() {
     [ "$1" = Z ] || echo "${20}"
 }
 
+# The processes that it has started itself: a database serves each connection by one.
+children_of() { cat /proc/"$1"/task/*/children 2>/dev/null; }
+
+# A process that is frozen by SIGSTOP does not see another signal.
+thaw() {
+    for child in $(children_of "$1"); do kill -s CONT "$child"; done
+    kill -s CONT "$1"
+}
+
+# The parent is stopped first and killed last: until then no child's number can pass to somebody else.
+kill_family() {
+    kill -s STOP "$1"
+    for child in $(children_of "$1"); do kill -s KILL "$child"; done
+    kill -s KILL "$1"
+}
+
 # One function, so that the shell has read all of this file before it waits: it may be edited meanwhile.
 main() {
     # A Ctrl-C or a hang-up that reaches the guard as well must not leave the process without one.
@@ -22,13 +38,12 @@ main() {
     read -r _word && exit 0
     [ "$(born_at "$pid")" = "$born" ] || exit 0
     kill -s "$signal" "$pid"
-    # A process that is frozen by SIGSTOP would not see the signal.
-    kill -s CONT "$pid"
+    thaw "$pid"
     while [ "$left" -gt 0 ] && [ "$(born_at "$pid")" = "$born" ]; do
         sleep 0.1
         left=$((left - 1))
     done
-    [ "$(born_at "$pid")" = "$born" ] && kill -s KILL "$pid"
+    [ "$(born_at "$pid")" = "$born" ] && kill_family "$pid"
     exit 0
 }
 

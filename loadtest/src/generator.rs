@@ -3,6 +3,7 @@
 //! One thread sends what is due in small ticks over many keep-alive connections. What finds no free connection waits;
 //! what has waited too long is never sent and counts as failed. Latency counts from the intended moment.
 
+mod pace;
 mod pool;
 mod told;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::pace::Pace;
 use self::pool::{Flight, Pool};
 pub use self::told::{Counts, StageTold, Told};
 use crate::clock::Clock;
@@ -176,6 +178,7 @@ struct Generator {
     writer: RequestWriter,
     fleet: Fleet,
     pool: Pool,
+    pace: Pace,
     cursor: Cursor,
     told: Told,
     /// No event due later than this is offered.
@@ -191,6 +194,7 @@ impl Generator {
             writer: RequestWriter::new(&config.target.host, shape),
             fleet: Fleet::new(drivers),
             pool: Pool::new(config.target.address, config.connections)?,
+            pace: Pace::of(&config.plan, config.positions_per_post),
             cursor: Cursor::default(),
             told: Told::new(Arc::clone(&config.plan), shape),
             offer_until: config.plan.end(),
@@ -249,17 +253,23 @@ impl Generator {
     }
 
     fn send_due(&mut self, now: Duration) {
+        let mut allowed = self.pace.allowance(now);
         while let Some(post) = self.next_post(now) {
             if now.saturating_sub(post.first_due) > self.config.send_within {
                 let first = self.enter(&post);
                 self.told.never_sent(first, &post, now);
+            } else if allowed == 0 {
+                break;
             } else if self.send(&post).is_some() {
                 self.enter(&post);
+                allowed -= 1;
             } else {
-                return self.pool.widen(self.waiting(now), now);
+                self.pool.widen(self.waiting(now), now);
+                break;
             }
             self.cursor = Cursor::behind(&post);
         }
+        self.pace.give_back(allowed);
     }
 
     fn send(&mut self, post: &Post) -> Option<()> {

@@ -148,8 +148,14 @@ impl Consumer {
             fetched: fetched_in,
             lane: Lane::Fetch(handle.lane),
         };
-        let member =
-            MemberTask::new(client, config, events_in, Arc::clone(&handle.membership), handle.closing.clone(), handle.lane);
+        let member = MemberTask::new(
+            client,
+            config,
+            events_in,
+            Arc::clone(&handle.membership),
+            handle.closing.clone(),
+            handle.lane,
+        );
         let closing = handle.closing.clone();
         handle.tasks.spawn(async move { closing.run_until_cancelled_owned(fetch.run()).await });
         handle.tasks.spawn(member.run());
@@ -204,8 +210,9 @@ impl Handle {
 
     fn commit_request(&self, commits: &[Commit]) -> Result<(BrokerId, OffsetCommitRequest), Error> {
         let membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
-        let coordinator =
-            membership.coordinator.ok_or_else(|| Error::NoLeader(format!("the coordinator of group {}", self.group)))?;
+        let coordinator = membership
+            .coordinator
+            .ok_or_else(|| Error::NoLeader(format!("the coordinator of group {}", self.group)))?;
         let mut request = OffsetCommitRequest::default();
         request.group_id = GroupId(StrBytes::from_string(self.group.to_string()));
         request.generation_id_or_member_epoch = membership.generation;

@@ -380,8 +380,7 @@ impl FetchTask {
         let next = batches.last()?.next();
         let Wanted { partition, incarnation, .. } = wanted;
         let end = Offset(data.last_stable_offset.max(next.0));
-        let fetched =
-            Fetched { partition: partition.clone(), incarnation: *incarnation, batches, end, jump: None };
+        let fetched = Fetched { partition: partition.clone(), incarnation: *incarnation, batches, end, jump: None };
         self.board.advance(wanted, next).then_some(fetched)
     }
 

@@ -346,8 +346,7 @@ mod tests {
 
     #[test]
     fn reads_every_codec() {
-        let codecs =
-            [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+        let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
         for codec in codecs {
             let batches = split(log(&[batch(5..8, -1, codec)]), Offset(5), vec![]);
             assert_eq!(offsets(&batches[0]), [5, 6, 7], "{codec:?}");

@@ -31,7 +31,9 @@ impl Entry {
 
     fn load(&self) -> Load {
         match self {
-            Self::Records(batch) => Load { records: u64::from(batch.record_count()), bytes: batch.bytes().len() as u64 },
+            Self::Records(batch) => {
+                Load { records: u64::from(batch.record_count()), bytes: batch.bytes().len() as u64 }
+            }
             Self::Skip { .. } => Load::default(),
         }
     }

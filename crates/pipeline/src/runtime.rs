@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kafka::{
-    AssignedPartition, Client, CommitMetadata, Committed, Consumer, ConsumerConfig, FetchConfig, Fetched, GroupEvent, Offset, OffsetSpec,
-    Revocation, TopicPartition,
+    AssignedPartition, Client, CommitMetadata, Committed, Consumer, ConsumerConfig, FetchConfig, Fetched, GroupEvent,
+    Offset, OffsetSpec, Revocation, TopicPartition,
 };
 use service::Component;
 use tokio::sync::watch;

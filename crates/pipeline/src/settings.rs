@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use kafka::topics::Mode;
 
-
 use crate::freshness::Freshness;
 
 const DEFAULT_PARTITIONS: i32 = 48;
@@ -71,7 +70,11 @@ impl PipelineArgs {
         if self.heartbeat_interval * 3 > self.session_timeout {
             let limit = service::format_duration(self.session_timeout / 3);
             let remedy = format!("must be at most a third of --session-timeout ({limit})");
-            return Err(service::Usage::new("--heartbeat-interval", service::format_duration(self.heartbeat_interval), remedy));
+            return Err(service::Usage::new(
+                "--heartbeat-interval",
+                service::format_duration(self.heartbeat_interval),
+                remedy,
+            ));
         }
         Ok(())
     }

@@ -33,8 +33,7 @@ where
     D: Decode,
     S: Sink<Event = D::Event>,
 {
-    let reports =
-        Reports { kafka: context.health.component("kafka"), sink: context.health.component("sink") };
+    let reports = Reports { kafka: context.health.component("kafka"), sink: context.health.component("sink") };
     let client = Client::new(ClientConfig::new(settings.brokers.clone(), settings.service));
     let starting = prepare(&settings, &client, &*sink, &reports);
     let Some(prepared) = context.shutdown.run_until_cancelled(starting).await else { return Ok(()) };

@@ -132,7 +132,7 @@ async fn a_server_that_loads_its_data_is_a_sink_fault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_without_its_slots_is_a_sink_fault() {
-    let redis = SpecialRedis::new("clusterdown").with("cluster-enabled", "yes").start();
+    let redis = SpecialRedis::new("clusterdown").in_a_cluster().start();
     let sink = RedisSink::start(config(redis.port())).unwrap();
     until_said(&sink, "CLUSTERDOWN").await;
 }

@@ -111,8 +111,7 @@ async fn a_batch_without_items_asks_nothing_of_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_positions_of_all_slots_are_written_in_order() {
     // Alone it has met nobody who could tell it its address.
-    let redis =
-        SpecialRedis::new("cluster").with("cluster-enabled", "yes").with("cluster-announce-ip", "127.0.0.1").start();
+    let redis = SpecialRedis::new("cluster").in_a_cluster().with("cluster-announce-ip", "127.0.0.1").start();
     let port = redis.port();
     resp::ok(port, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     let url = format!("redis-cluster://127.0.0.1:{port}");

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use event::{DriverId, DriverLocation};
 use kafka::{Offset, PartitionId, Record, TimestampType, TopicPartition};
-use native::{Launch, Port, Process, Stack, StackOptions, Wish};
+use native::{Launch, Port, Process, Signal, Stack, StackOptions, Wish};
 use pipeline::{Batch, Item, Sink, Slice, WriteError, Written};
 use redis_writer::{Conflate, RedisSink, SinkConfig, ValueFormat};
 
@@ -28,6 +28,7 @@ pub(crate) struct SpecialRedis {
     launch: Launch,
     process: Option<Process>,
     port: Port,
+    bus: Option<Port>,
     pub(crate) dir: PathBuf,
 }
 
@@ -37,7 +38,9 @@ impl SpecialRedis {
         std::fs::remove_dir_all(&dir).ok();
         std::fs::create_dir_all(dir.join("data")).unwrap();
         let port = Port::lease(Wish::Any).unwrap();
-        let launch = Launch::new("redis", "redis-server", dir.join("redis.log")).args([
+        let launch = Launch::new("redis", "redis-server", dir.join("redis.log"));
+        // Asked to end it would write a snapshot first, and stay if it cannot.
+        let launch = launch.stopped_by(Signal::SIGKILL, PATIENCE).args([
             "--port".to_owned(),
             port.number().to_string(),
             "--bind".to_owned(),
@@ -47,12 +50,20 @@ impl SpecialRedis {
             "--save".to_owned(),
             String::new(),
         ]);
-        Self { launch, process: None, port, dir }
+        Self { launch, process: None, port, bus: None, dir }
     }
 
     pub(crate) fn with(mut self, setting: &str, value: &str) -> Self {
         self.launch = self.launch.args([format!("--{setting}"), value.to_owned()]);
         self
+    }
+
+    /// Makes it a node of a cluster. Its bus gets a port of its own: the usual one, 10,000 above, may be somebody's.
+    pub(crate) fn in_a_cluster(mut self) -> Self {
+        let bus = Port::lease(Wish::Any).unwrap();
+        let bus_port = bus.number().to_string();
+        self.bus = Some(bus);
+        self.with("cluster-enabled", "yes").with("cluster-port", &bus_port)
     }
 
     /// Starts it and waits until it answers anything at all.

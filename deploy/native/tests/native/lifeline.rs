@@ -6,7 +6,7 @@ use native::{Identity, Stack, StackOptions};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::support::{Foreground, LIMIT, dir, processes, wait_gone};
+use crate::support::{Foreground, LIMIT, children, dir, processes, wait_gone};
 
 /// A stack in the foreground, its process number, and all that must go.
 fn up(dir: &Path) -> (Foreground, Pid, Vec<Identity>) {
@@ -28,16 +28,20 @@ fn a_kill_of_the_owner_leaves_nothing_running_and_the_directory_free() {
     assert!(next.redis.is_running());
 }
 
+/// Once, the processes of a frozen database outlived their parent, frozen for good.
 #[test]
-fn a_frozen_server_goes_with_its_owner_too() {
+fn frozen_servers_and_their_children_go_with_their_owner_too() {
     let dir = dir("kill-frozen");
     let (mut foreground, owner, all) = up(&dir);
-    for server in &all[..3] {
-        kill(Pid::from_raw(server.pid), Signal::SIGSTOP).unwrap();
+    let (kafka, redis, postgres) = (all[0], all[1], all[2]);
+    let children = children(postgres);
+    assert!(children.len() > 2, "a database has its helpers");
+    for frozen in [&[kafka, redis, postgres][..], &children].concat() {
+        kill(Pid::from_raw(frozen.pid), Signal::SIGSTOP).unwrap();
     }
     kill(owner, Signal::SIGKILL).unwrap();
     foreground.process.wait().unwrap();
-    wait_gone(&all);
+    wait_gone(&[all, children].concat());
 }
 
 #[test]

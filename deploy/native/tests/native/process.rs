@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use native::{Error, Launch, Process, Signal};
+use native::{Error, Identity, Launch, Process, Signal};
 
-use crate::support::{LIMIT, guard_of, wait_gone};
+use crate::support::{LIMIT, guard_of, identity, wait_gone};
 
 /// A shell script under a guard, with a log of its own.
 fn shell(test: &str, script: &str) -> (Launch, PathBuf) {
@@ -18,6 +18,16 @@ fn shell(test: &str, script: &str) -> (Launch, PathBuf) {
 
 fn wait_for_log(process: &Process, text: &str) {
     native::wait_until(LIMIT, text, || process.log_tail().contains(text)).unwrap();
+}
+
+fn is_frozen(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ")
+}
+
+/// The child whose number the script has printed.
+fn child_in_log(process: &Process) -> Identity {
+    let pid = process.log_tail().trim().strip_prefix("child ").unwrap().parse().unwrap();
+    identity(pid).unwrap()
 }
 
 #[test]
@@ -35,7 +45,7 @@ fn output_input_and_exit_code_are_its_own() {
 
 #[test]
 fn a_guard_goes_when_its_process_has_ended() {
-    let (launch, _) = shell("ended", "sleep 1000");
+    let (launch, _) = shell("ended", "exec sleep 1000");
     let process = Process::spawn(&launch).unwrap();
     let guard = guard_of(process.identity());
     process.signal(Signal::SIGTERM);
@@ -61,23 +71,34 @@ fn a_process_that_ignores_its_stop_signal_is_killed_after_its_grace() {
 }
 
 #[test]
-fn a_frozen_process_stands_still_until_it_is_thawed_and_can_be_stopped() {
-    let (launch, log) = shell("frozen", "while :; do echo tick; sleep 0.02; done");
+fn a_process_and_its_children_are_frozen_and_thawed() {
+    let (launch, _) = shell("frozen", "sleep 1000 & echo child $!; wait");
     let process = Process::spawn(&launch).unwrap();
-    wait_for_log(&process, "tick");
+    wait_for_log(&process, "child");
+    let child = child_in_log(&process);
+    let both = [process.pid(), child.pid];
+    for _ in 0..3 {
+        process.freeze();
+        native::wait_until(LIMIT, "both stand still", || both.into_iter().all(is_frozen)).unwrap();
+        process.thaw();
+        native::wait_until(LIMIT, "both go on", || !both.into_iter().any(is_frozen)).unwrap();
+    }
+    process.kill();
+    wait_gone(&[child]);
+}
+
+#[test]
+fn a_frozen_process_can_be_stopped() {
+    let (launch, _) = shell("stopped-frozen", "exec sleep 1000");
+    let process = Process::spawn(&launch).unwrap();
     process.freeze();
-    let state = || fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap().contains(" T ");
-    native::wait_until(LIMIT, "it is stopped", state).unwrap();
-    let length = fs::metadata(&log).unwrap().len();
-    process.thaw();
-    native::wait_until(LIMIT, "it ticks again", || fs::metadata(&log).unwrap().len() > length).unwrap();
-    process.freeze();
+    native::wait_until(LIMIT, "it stands still", || is_frozen(process.pid())).unwrap();
     assert_eq!(process.stop().signal(), Some(15));
 }
 
 #[test]
 fn a_dropped_process_is_stopped_and_its_guard_too() {
-    let (launch, _) = shell("dropped", "sleep 1000");
+    let (launch, _) = shell("dropped", "exec sleep 1000");
     let process = Process::spawn(&launch).unwrap();
     let both = [process.identity(), guard_of(process.identity())];
     drop(process);
@@ -89,8 +110,7 @@ fn children_are_killed_with_it() {
     let (launch, _) = shell("family", "sleep 1000 & echo child $!; wait");
     let process = Process::spawn(&launch).unwrap();
     wait_for_log(&process, "child");
-    let child = process.log_tail().trim().strip_prefix("child ").unwrap().parse().unwrap();
-    let child = crate::support::identity(child).unwrap();
+    let child = child_in_log(&process);
     process.kill();
     wait_gone(&[child]);
 }

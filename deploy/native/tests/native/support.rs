@@ -95,6 +95,12 @@ pub(crate) fn identity(pid: i32) -> Option<Identity> {
     Some(Identity { pid, born })
 }
 
+/// The children of a process.
+pub(crate) fn children(parent: Identity) -> Vec<Identity> {
+    let list = fs::read_to_string(format!("/proc/{0}/task/{0}/children", parent.pid)).unwrap();
+    list.split_ascii_whitespace().filter_map(|pid| identity(pid.parse().unwrap())).collect()
+}
+
 pub(crate) fn wait_gone(processes: &[Identity]) {
     let all_gone = || processes.iter().all(|process| !process.is_alive());
     native::wait_until(LIMIT, "nothing is left running", all_gone).unwrap();
