@@ -1,6 +1,7 @@
 //! Everything that a run has seen, and the report that it makes: from here on nothing is measured any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ pub struct Evidence {
     pub positions_per_post: u32,
     /// What was to be offered.
     pub plan: Option<Arc<Plan>>,
-    /// How many stages of the plan, from the first, are the surge.
-    pub surge_stages: usize,
+    /// Which stages of the plan the report is about.
+    pub judged: Range<usize>,
     /// How far the plan was played.
     pub played: Duration,
     /// One sample a second.
@@ -40,7 +41,7 @@ pub struct Evidence {
     pub surge: Option<Told>,
     /// What the prober was told.
     pub probes: Option<Told>,
-    /// Staleness, stage by stage.
+    /// Staleness, stage by stage from the plan's first.
     pub staleness: Vec<Summary>,
     /// Where the malformed records went.
     pub poison: BTreeSet<Place>,
@@ -80,7 +81,7 @@ impl Evidence {
     /// The stages that were played to their end.
     fn stages(&self, plan: &Plan) -> Vec<report::Stage> {
         let ended = |stage: &usize| plan.window(*stage).1 <= self.played;
-        (0..self.surge_stages).filter(ended).map(|stage| self.stage(plan, stage)).collect()
+        self.judged.clone().filter(ended).map(|stage| self.stage(plan, stage)).collect()
     }
 
     fn stage(&self, plan: &Plan, number: usize) -> report::Stage {
@@ -151,7 +152,7 @@ impl Evidence {
     /// The samples of the stages with the highest rate, from the first of them to the last.
     fn peak(&self) -> &[Sample] {
         let Some(plan) = &self.plan else { return &[] };
-        let surge = || plan.stages().take(self.surge_stages).enumerate();
+        let surge = || plan.stages().enumerate().filter(|(number, _)| self.judged.contains(number));
         let highest = surge().map(|(_, stage)| stage.rate).max();
         let peak = || surge().filter(|(_, stage)| Some(stage.rate) == highest).map(|(number, _)| plan.window(number));
         let (Some((from, _)), Some((_, until))) = (peak().next(), peak().last()) else { return &[] };
@@ -226,7 +227,7 @@ mod tests {
                 stage("hold", 20),
                 stage("outage", 10),
             ]))),
-            surge_stages: 3,
+            judged: 0..3,
             played: Duration::from_secs(played_s),
             samples: (0..=8).map(|second| sample(second, second * 100)).collect(),
             ..Evidence::default()

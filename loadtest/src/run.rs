@@ -1,6 +1,7 @@
 //! The steps that scenarios are made of: start, offer, watch, break, wait, drain, count. What is seen goes into the evidence.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -121,11 +122,12 @@ impl Run {
         Ok(())
     }
 
-    /// Begins to offer `plan`, whose first `surge_stages` stages the report is about, and to watch.
-    pub async fn begin(&mut self, plan: Plan, surge_stages: usize) -> Result<(), RunError> {
+    /// Begins to offer `plan`, whose stages `judged` the report is about, and to watch.
+    pub async fn begin(&mut self, plan: Plan, judged: Range<usize>) -> Result<(), RunError> {
         let system = self.system();
         let plan = Arc::new(plan);
-        (self.evidence.plan, self.evidence.surge_stages) = (Some(Arc::clone(&plan)), surge_stages);
+        let whole = plan.window(judged.end - 1).1 + AFTERWARDS;
+        (self.evidence.plan, self.evidence.judged) = (Some(Arc::clone(&plan)), judged);
         let cluster = Arc::new(Cluster::new(&system.bootstrap(), TOPIC, GROUPS));
         check_partitions(&cluster).await?;
         let clock = Clock::starting_in(tuning::START_IN);
@@ -140,7 +142,7 @@ impl Run {
             load: generator.counters(),
             watched: watched.clone(),
         };
-        let sampler = tokio::spawn(sampler.run(self.look(plan.window(surge_stages - 1).1 + AFTERWARDS)));
+        let sampler = tokio::spawn(sampler.run(self.look(whole)));
         self.load = Some(Load { clock, plan, generator, prober, cluster, watched, sampler });
         Ok(())
     }
@@ -301,7 +303,7 @@ impl Run {
         let load = self.load.take()?;
         let now = load.clock.now();
         self.evidence.played = now;
-        let windows = (0..self.evidence.surge_stages).map(|stage| load.plan.window(stage));
+        let windows = (0..self.evidence.judged.end).map(|stage| load.plan.window(stage));
         let tracker = load.prober.shared_tracker();
         self.evidence.staleness =
             windows.map(|(from, until)| prober::lock(&tracker).summary(from, until, now)).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::{Client, NoTls};
 
 use crate::events::Moment;
-use crate::wait::eventually;
+use crate::wait::{eventually, within};
 
 /// One row as a test compares it; `heading` and `speed` are null where the driver did not say.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,12 +97,13 @@ impl History {
     /// Runs statements, for tests that set a table up themselves.
     pub async fn execute(&self, statements: &str) {
         let client = self.connect().await.expect("PostgreSQL answers");
-        client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
+        let done = within(statements, client.batch_execute(statements)).await;
+        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
     async fn connect(&self) -> Result<Client, String> {
-        let (client, connection) =
-            tokio_postgres::connect(&self.url, NoTls).await.map_err(|error| error.to_string())?;
+        let connecting = within("PostgreSQL answers", tokio_postgres::connect(&self.url, NoTls));
+        let (client, connection) = connecting.await.map_err(|error| error.to_string())?;
         // Ends with the client.
         tokio::spawn(connection);
         Ok(client)

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::events::{Moment, now_ms, position};
 use crate::http::{Answer, Phone};
-use crate::wait::eventually;
+use crate::wait::{eventually, within};
 
 /// Time from one position of a driver to the next: no two have the same millisecond.
 const PACE: Duration = Duration::from_millis(20);
@@ -131,7 +131,7 @@ impl Driver {
             },
         };
         let moment = (self.name.clone(), timestamp_ms);
-        match phone.post(&position(&self.name, timestamp_ms)).await {
+        match within("an answer", phone.post(&position(&self.name, timestamp_ms))).await {
             Ok(answer) => {
                 self.phone = Some(phone);
                 self.answered(moment, &answer);

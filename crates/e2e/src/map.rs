@@ -1,15 +1,18 @@
 //! The map as a reader sees it: Redis, through a client of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fred::interfaces::{ClientLike as _, KeysInterface as _};
 use fred::prelude::{Builder, Client};
 use fred::types::config::{Config, ReconnectPolicy};
 
-use crate::wait::eventually;
+use crate::wait::{eventually, within};
 
 /// Waits between attempts to reach a server that is down, ms.
 const RECONNECT_MS: u32 = 50;
+/// So that a look at a server that hangs ends; the next one follows.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The live positions under one prefix.
 #[derive(Debug)]
@@ -25,9 +28,10 @@ impl Map {
         let client = Builder::from_config(config)
             // 0 attempts: for ever. Tests stop the server and look again.
             .set_policy(ReconnectPolicy::new_constant(0, RECONNECT_MS))
+            .with_performance_config(|config| config.default_command_timeout = COMMAND_TIMEOUT)
             .build()
             .expect("a client of Redis");
-        client.init().await.expect("Redis answers");
+        within("Redis answers", client.init()).await.expect("Redis answers");
         Self { client, prefix: prefix.to_owned() }
     }
 

@@ -1,14 +1,17 @@
 //! Kafka through rskafka, which shares no code with our client: puts records in, and reads what is really there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use event::DriverLocation;
+use rskafka::BackoffConfig;
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
 
 use crate::events::Moment;
+use crate::wait::{LIMIT, within};
 
 const FETCH_BYTES: std::ops::Range<i32> = 1..4_000_000;
 const MAX_WAIT_MS: i32 = 500;
@@ -55,7 +58,8 @@ impl Witness {
     /// Connects.
     pub async fn connect(bootstrap: &str) -> Self {
         let brokers = bootstrap.split(',').map(str::to_owned).collect();
-        Self { client: ClientBuilder::new(brokers).build().await.expect("rskafka connects") }
+        let client = ClientBuilder::new(brokers).backoff_config(backoff()).build();
+        Self { client: within("rskafka connects", client).await.expect("rskafka connects") }
     }
 
     /// A record of `driver` (its key) with any value, made at `timestamp_ms`.
@@ -69,7 +73,7 @@ impl Witness {
         let writer = self.partition(topic, partition).await;
         let mut offsets = Vec::with_capacity(records.len());
         for batch in records.chunks(BATCH_RECORDS) {
-            let appended = writer.produce(batch.to_vec(), Compression::Lz4).await;
+            let appended = within("the witness appends", writer.produce(batch.to_vec(), Compression::Lz4)).await;
             offsets.extend(appended.expect("the witness appends"));
         }
         offsets
@@ -79,7 +83,7 @@ impl Witness {
     pub async fn read(&self, topic: &str, partitions: i32) -> Vec<Found> {
         let mut found = Vec::new();
         for partition in 0..partitions {
-            self.read_partition(topic, partition, &mut found).await;
+            within("the witness reads", self.read_partition(topic, partition, &mut found)).await;
         }
         found
     }
@@ -88,7 +92,8 @@ impl Witness {
     pub async fn ends(&self, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
         let mut ends = BTreeMap::new();
         for partition in 0..partitions {
-            let end = self.partition(topic, partition).await.get_offset(OffsetAt::Latest).await;
+            let reader = self.partition(topic, partition).await;
+            let end = within("the end of the log", reader.get_offset(OffsetAt::Latest)).await;
             ends.insert(partition, end.expect("the end of the log"));
         }
         ends
@@ -108,7 +113,17 @@ impl Witness {
     }
 
     async fn partition(&self, topic: &str, partition: i32) -> PartitionClient {
-        let client = self.client.partition_client(topic, partition, UnknownTopicHandling::Retry).await;
-        client.expect("the partition is there")
+        let client = self.client.partition_client(topic, partition, UnknownTopicHandling::Retry);
+        within("the partition is there", client).await.expect("the partition is there")
+    }
+}
+
+/// Its default grows to 500 s and knows no end.
+fn backoff() -> BackoffConfig {
+    BackoffConfig {
+        init_backoff: Duration::from_millis(50),
+        max_backoff: Duration::from_millis(500),
+        base: 2.0,
+        deadline: Some(LIMIT),
     }
 }

@@ -1,5 +1,6 @@
-//! The surge of the specification: five stages, malformed records at the peak, then Redis away for five seconds.
+//! The surge of the specification: a warm-up, five stages, malformed records at the peak, then Redis away for five seconds.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::SurgeLength;
@@ -9,6 +10,11 @@ use crate::run::Run;
 use crate::specification;
 use crate::tuning::FLEET;
 
+/// Load before the first stage. The specification's users come at 500 a second; servers that have just started (the broker
+/// compiles itself as it runs) get this instead. Its records are counted like all others; its latencies are not in the table.
+const WARM_UP: (u32, Duration) = (5_000, Duration::from_secs(6));
+/// Where the specified stages stand in the plan: behind the warm-up.
+const SPECIFIED: Range<usize> = 1..1 + specification::SURGE.len();
 /// Events per second while Redis is away.
 const OUTAGE_RATE: u32 = 10_000;
 /// How long Redis is away.
@@ -24,12 +30,13 @@ const OUTAGE_STAGE: Duration = Duration::from_secs(180);
 /// Part of a stage at the peak that passes before the malformed records are put in.
 const POISON_AFTER: u32 = 3;
 
-/// The surge's stages, and the one in which Redis is away.
+/// The warm-up, the surge's stages, and the one in which Redis is away.
 #[must_use]
 pub fn plan(length: SurgeLength) -> Plan {
+    let warm_up = Stage::of("warm-up", WARM_UP.0, WARM_UP.1, FLEET);
     let rows = specification::SURGE.iter().map(|row| Stage::of(row.name, row.rate, length.of(row), FLEET));
     let outage = Stage::of("redis-outage", OUTAGE_RATE, OUTAGE_STAGE, FLEET);
-    Plan::new(rows.chain([outage]).collect())
+    Plan::new([warm_up].into_iter().chain(rows).chain([outage]).collect())
 }
 
 /// Plays it.
@@ -38,8 +45,8 @@ pub async fn play(run: &mut Run, length: SurgeLength) -> Result<(), RunError> {
     let plan = plan(length);
     let stages: Vec<(String, (Duration, Duration))> =
         plan.stages().map(|stage| stage.name.clone()).zip((0..).map(|stage| plan.window(stage))).collect();
-    run.begin(plan, specification::SURGE.len()).await?;
-    for (number, (name, (from, until))) in stages.iter().take(specification::SURGE.len()).enumerate() {
+    run.begin(plan, SPECIFIED).await?;
+    for (number, (name, (from, until))) in stages.iter().take(SPECIFIED.end).enumerate() {
         run.enter(name);
         if Some(number) == first_peak() {
             run.until(*from + (*until - *from) / POISON_AFTER).await?;
@@ -62,9 +69,11 @@ async fn outage(run: &mut Run) -> Result<(), RunError> {
     run.until(run.now() + AFTERGLOW).await
 }
 
+/// The first stage of the plan at the highest rate.
 fn first_peak() -> Option<usize> {
     let highest = specification::SURGE.iter().map(|row| row.rate).max();
-    specification::SURGE.iter().position(|row| Some(row.rate) == highest)
+    let position = specification::SURGE.iter().position(|row| Some(row.rate) == highest);
+    position.map(|row| SPECIFIED.start + row)
 }
 
 #[cfg(test)]
@@ -74,18 +83,18 @@ mod tests {
     #[test]
     fn a_short_surge_offers_what_is_specified() {
         let plan = plan(SurgeLength::Short);
-        let offered: Vec<u64> = (0..5).map(|stage| plan.events_in(stage)).collect();
+        let offered: Vec<u64> = SPECIFIED.map(|stage| plan.events_in(stage)).collect();
         assert_eq!(offered, [75_000, 225_000, 450_000, 750_000, 750_000]);
-        assert_eq!(plan.window(4).1, Duration::from_secs(75));
+        assert_eq!(plan.window(5), (Duration::from_secs(66), Duration::from_secs(81)));
     }
 
     #[test]
     fn a_full_surge_lasts_six_minutes() {
-        assert_eq!(plan(SurgeLength::Full).window(4).1, Duration::from_secs(360));
+        assert_eq!(plan(SurgeLength::Full).window(5).1 - WARM_UP.1, Duration::from_secs(360));
     }
 
     #[test]
     fn poison_comes_with_the_first_stage_at_the_peak() {
-        assert_eq!(first_peak(), Some(3));
+        assert_eq!(first_peak(), Some(4));
     }
 }
