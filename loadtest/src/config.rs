@@ -71,7 +71,7 @@ pub struct GenerateArgs {
     #[arg(long, env = "POSITIONS_PER_POST", default_value = "1", value_parser = positions)]
     pub positions_per_post: u32,
     /// Most connections, each with one request at a time, 1 to 20,000
-    #[arg(long, env = "CONNECTIONS", default_value = "2048", value_parser = connections)]
+    #[arg(long, env = "CONNECTIONS", default_value = "3072", value_parser = connections)]
     pub connections: usize,
     /// Where load may go: loopback, or anywhere (only with the leave of whoever runs the other end)
     #[arg(long, env = "REACH", default_value = "loopback", value_parser = reach)]
@@ -147,7 +147,7 @@ fn positions(text: &str) -> Result<u32, String> {
 }
 
 fn connections(text: &str) -> Result<usize, String> {
-    within(or_default(text, "2048"), 1, MAX_CONNECTIONS).map(|number| number as usize)
+    within(or_default(text, "3072"), 1, MAX_CONNECTIONS).map(|number| number as usize)
 }
 
 fn rate(text: &str) -> Result<u32, String> {

@@ -10,9 +10,9 @@ use crate::generator::{Handle, Told};
 pub const FLEET: u32 = 50_000;
 /// How often due events are sent: at 50,000/s that is 50 at a time, and the mean delay of half a tick is in every latency.
 pub const TICK: Duration = Duration::from_millis(1);
-/// Most connections of the surge. Each carries one request at a time, so that 50,000/s need an answer within 40 ms on average;
+/// Most connections of the surge. Each carries one request at a time, so that 50,000/s need an answer within 61 ms on average;
 /// where answers take longer, events wait here, which their latency shows, and the service is not buried in sockets.
-pub const CONNECTIONS: usize = 2_048;
+pub const CONNECTIONS: usize = 3_072;
 /// An event that finds no free connection for so long is never sent: its driver has posted newer ones meanwhile.
 pub const SEND_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than the service itself waits for Kafka, so that a refusal is heard and not cut off.
