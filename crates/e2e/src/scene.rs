@@ -55,11 +55,6 @@ impl<'a> Scene<'a> {
         format!("{}.DLT", self.name)
     }
 
-    /// Number of partitions of both.
-    pub fn partitions(&self) -> i32 {
-        self.partitions
-    }
-
     /// The group of the redis-writers.
     pub fn redis_group(&self) -> String {
         format!("{}-redis", self.name)
@@ -189,6 +184,14 @@ impl<'a> Scene<'a> {
     /// The ends of all partitions of the topic.
     pub async fn ends(&self) -> BTreeMap<i32, i64> {
         self.witness().await.ends(self.topic(), self.partitions).await
+    }
+
+    /// Waits until both groups of writers have committed everything that is in the topic now.
+    pub async fn drains(&self) {
+        let ends = self.ends().await;
+        for group in [self.redis_group(), self.analytics_group()] {
+            self.reaches(&group, &ends).await;
+        }
     }
 
     /// Waits until a group has committed `positions`. A partition that is still empty needs no commit.

@@ -72,13 +72,6 @@ impl Service {
         line.and_then(|value| value.parse().ok())
     }
 
-    /// The sum of all series of a family.
-    pub fn sum(&self, family: &str) -> f64 {
-        let text = self.get("/metrics").map(|(_, text)| text).unwrap_or_default();
-        let of_family = |line: &&str| line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        text.lines().filter(of_family).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
-
     /// All that it has printed.
     pub fn log(&self) -> String {
         fs::read_to_string(self.process.log_path()).unwrap_or_default()

@@ -43,15 +43,9 @@ impl Running {
         assert!(posted.refused.is_empty() && posted.unknown.is_empty(), "{:?} {:?}", posted.refused, posted.unknown);
         scene.map().await.shows(&posted.newest()).await;
         scene.history().becomes(&posted.accepted).await;
-        let ends = scene.ends().await;
-        for group in [scene.redis_group(), scene.analytics_group()] {
-            scene.reaches(&group, &ends).await;
-        }
+        scene.drains().await;
         assert_eq!(scene.letters().await.len(), 0, "a fault of a sink is no fault of a record");
-        for service in [&self.ingest.service, &self.redis_writer, &self.timescale_writer] {
-            assert!(service.is_running(), "{}", service.log());
-            assert!(!service.log().contains("panicked"), "{}", service.log());
-        }
+        all_live([&self.ingest.service, &self.redis_writer, &self.timescale_writer]);
     }
 }
 
@@ -117,12 +111,13 @@ async fn kafka_may_stop_die_and_hang_under_load() {
     let Running { ingest, redis_writer, timescale_writer, load } = running;
     let posted = load.stop().await;
     scene.history().becomes(&scene.in_kafka(&posted).await).await;
-    let ends = scene.ends().await;
-    for group in [scene.redis_group(), scene.analytics_group()] {
-        scene.reaches(&group, &ends).await;
-    }
+    scene.drains().await;
     assert_eq!(scene.letters().await.len(), 0, "a fault of Kafka is no fault of a record");
-    for service in [&ingest.service, &redis_writer, &timescale_writer] {
+    all_live([&ingest.service, &redis_writer, &timescale_writer]);
+}
+
+fn all_live(services: [&Service; 3]) {
+    for service in services {
         assert!(service.is_running() && !service.log().contains("panicked"), "{}", service.log());
     }
 }

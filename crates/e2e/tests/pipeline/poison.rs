@@ -44,10 +44,7 @@ async fn poison_leaves_a_letter_for_each_group_and_holds_nobody_up() {
     let newest: BTreeMap<_, _> = good.iter().cloned().collect();
     scene.map().await.shows(&newest).await;
     scene.history().becomes(&good).await;
-    let ends = scene.ends().await;
-    for group in [scene.redis_group(), scene.analytics_group()] {
-        scene.reaches(&group, &ends).await;
-    }
+    scene.drains().await;
     let letters = scene.letters().await;
     assert_eq!(letters.len(), 2 * bad.len());
     for group in [scene.redis_group(), scene.analytics_group()] {

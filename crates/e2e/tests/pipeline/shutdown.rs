@@ -35,10 +35,7 @@ async fn sigterm_under_load_ends_every_service_well() {
     // What the writers had not settled is still there for the next ones, and nothing of it was settled twice.
     let _writers = [scene.redis_writer(&[]), scene.timescale_writer(&[])];
     scene.history().becomes(&in_kafka).await;
-    let ends = scene.ends().await;
-    for group in [scene.redis_group(), scene.analytics_group()] {
-        scene.reaches(&group, &ends).await;
-    }
+    scene.drains().await;
     assert!(scene.letters().await.len() >= 2 * usize::try_from(POISON).unwrap());
 }
 
@@ -71,10 +68,7 @@ async fn sigterm_while_every_server_hangs_ends_every_service_well() {
     let in_kafka = scene.in_kafka(&posted).await;
     let _writers = [scene.redis_writer(&[]), scene.timescale_writer(&[])];
     scene.history().becomes(&in_kafka).await;
-    let ends = scene.ends().await;
-    for group in [scene.redis_group(), scene.analytics_group()] {
-        scene.reaches(&group, &ends).await;
-    }
+    scene.drains().await;
     assert_eq!(scene.letters().await.len(), 0);
 }
 
