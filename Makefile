@@ -46,8 +46,7 @@ lint: install ## clippy; a warning is an error
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 check: fmt-check lint ## what `make test` checks before it runs the tests
 test: check ## format check, lint, and all tests, on real servers
-	@# As the tests that start them ask for them: one by one, each with the features of its own.
-	set -e; for service in $(SERVICES); do $(CARGO) build --package $$service --bin $$service; done
+	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 clean: down ## stop what is up and remove everything that was built
 	$(CARGO) clean

@@ -1,6 +1,5 @@
 //! The binaries of this workspace, for those who start them: tests, the demo and `make up`.
 
-use std::collections::HashSet;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,12 +13,13 @@ use crate::{Error, paths};
 /// # Errors
 /// What the compiler said, or that the binary is not there and what builds it.
 pub fn service_binary(name: &str) -> Result<PathBuf, Error> {
-    static BUILT: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    static BUILT: Mutex<bool> = Mutex::new(false);
     let profile_dir = profile_dir();
     if let Some(cargo) = env::var_os("CARGO") {
         let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-        if built.get_or_insert_default().insert(name.to_owned()) {
-            build(Path::new(&cargo), name, &profile_dir)?;
+        if !*built {
+            build(Path::new(&cargo), &profile_dir)?;
+            *built = true;
         }
     }
     let binary = profile_dir.join(name);
@@ -39,13 +39,14 @@ fn profile_dir() -> PathBuf {
     }
 }
 
-fn build(cargo: &Path, name: &str, profile_dir: &Path) -> Result<(), Error> {
+/// All at once: one by one, each would be built with features of its own, and most dependencies five times.
+fn build(cargo: &Path, profile_dir: &Path) -> Result<(), Error> {
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         None | Some("debug") => "dev",
         Some(profile) => profile,
     };
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--package", name, "--bin", name, "--profile", profile])
+        .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile])
         .current_dir(paths::root_dir())
         .stdin(Stdio::null())
         .output()
@@ -54,5 +55,5 @@ fn build(cargo: &Path, name: &str, profile_dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let detail = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Error::Step { what: format!("building {name}"), detail })
+    Err(Error::Step { what: "building the services".to_owned(), detail })
 }

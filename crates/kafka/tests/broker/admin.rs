@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::{bootstrap, config};
 
-/// The controller forgets a topic at once, its brokers a moment later.
+/// The controller forgets or changes a topic at once, its brokers a moment later.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(20);
 
 fn client() -> Client {
@@ -74,6 +74,7 @@ async fn the_dead_letter_topic_grows_with_its_source() {
     let client = client();
     topics::ensure(&client, Mode::Auto, &plan("grown", 2)).await.unwrap();
     client.create_partitions("grown", 5).await.unwrap();
+    until_it_has(&client, "grown", 5).await;
     let check = topics::ensure(&client, Mode::Check, &plan("grown", 2)).await.unwrap_err();
     assert!(check.to_string().contains("--partitions 5"), "{check}");
     let off = topics::ensure(&client, Mode::Off, &plan("grown", 2)).await.unwrap();
@@ -82,6 +83,15 @@ async fn the_dead_letter_topic_grows_with_its_source() {
     let racing = (0..4).map(|_| topics::ensure(&client, Mode::Auto, &plan));
     for auto in futures::future::join_all(racing).await {
         assert_eq!(partitions(&auto.unwrap()), (5, Some(5)));
+    }
+}
+
+/// The controller answers before every broker has heard of the change.
+async fn until_it_has(client: &Client, topic: &str, partitions: i32) {
+    let deadline = Instant::now() + FORGOTTEN_WITHIN;
+    while client.topic(topic).await.unwrap().partition_count() != partitions {
+        assert!(Instant::now() < deadline, "{topic} never got {partitions} partitions");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
