@@ -6,7 +6,6 @@ HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 export HOME
 CARGO ?= $(shell command -v cargo || echo "$${CARGO_HOME:-$(HOME)/.cargo}/bin/cargo")
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
-SERVICES := location-ingest redis-writer timescale-writer dlt-monitor lag-exporter
 NATIVE := $(TARGET)/release/native
 # If make is killed outright, the demo is told to stop as well.
 WITH_ME = $(shell setpriv --pdeathsig TERM true 2> /dev/null && echo setpriv --pdeathsig TERM)
