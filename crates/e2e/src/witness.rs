@@ -11,7 +11,7 @@ use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
 
 use crate::events::Moment;
-use crate::wait::{LIMIT, within};
+use crate::wait::{LIMIT, eventually, within};
 
 const FETCH_BYTES: std::ops::Range<i32> = 1..4_000_000;
 const MAX_WAIT_MS: i32 = 500;
@@ -113,8 +113,12 @@ impl Witness {
     }
 
     async fn partition(&self, topic: &str, partition: i32) -> PartitionClient {
-        let client = self.client.partition_client(topic, partition, UnknownTopicHandling::Retry);
-        within("the partition is there", client).await.expect("the partition is there")
+        // A partition that was just made is heard of by the controller first, and by a busy broker some time later.
+        eventually("the partition is there", async || {
+            let client = self.client.partition_client(topic, partition, UnknownTopicHandling::Retry);
+            client.await.map_err(|error| error.to_string())
+        })
+        .await
     }
 }
 
