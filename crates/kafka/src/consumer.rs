@@ -25,12 +25,14 @@ use tokio_util::task::TaskTracker;
 use crate::cluster::{Client, Lane};
 use crate::error::Error;
 use crate::fetch::{Board, FetchConfig, FetchTask, Fetched, Incarnation};
-use crate::group::member::{MemberTask, Membership};
+use crate::group::assignor::Assignor;
+use crate::group::member::MemberTask;
+use crate::group::wire::{Membership, Wire};
 use crate::lag::Committed;
 use crate::types::{BrokerId, Offset, TopicPartition};
 
-/// OffsetCommit 8 is the last version before topic ids took the place of names.
-const OFFSET_COMMIT_VERSION: i16 = 8;
+/// OffsetCommit 9 takes member epochs (KIP-848), and is the last version before topic ids took the place of names.
+const OFFSET_COMMIT_VERSION: i16 = 9;
 /// Group events that may wait; a member has seldom more than one.
 const EVENT_QUEUE: usize = 16;
 /// Fetch responses that may wait for the reader, besides the one that it works on.
@@ -43,14 +45,53 @@ pub struct ConsumerConfig {
     pub group: String,
     /// The topics that it reads.
     pub topics: Vec<Arc<str>>,
-    /// Silence after which the coordinator gives our partitions to others.
-    pub session_timeout: Duration,
-    /// Interval of the heartbeats; at most a third of the session time-out.
-    pub heartbeat_interval: Duration,
+    /// A name of the member that outlives the process (`group.instance.id`): it leaves without a word and finds its
+    /// partitions again when it is back within the session time-out (KIP-345). No two members may have the same.
+    pub instance_id: Option<Arc<str>>,
+    /// By which protocol it is a member.
+    pub protocol: GroupProtocol,
     /// How long a rebalance waits for a member, and how long a revoked partition may take to be handed back.
     pub rebalance_timeout: Duration,
     /// How records are fetched.
     pub fetch: FetchConfig,
+}
+
+/// Kafka's two group protocols.
+#[derive(Debug, Clone)]
+pub enum GroupProtocol {
+    /// A member of the group shares the partitions out, by an assignor that all members offer.
+    Classic(ClassicConfig),
+    /// The coordinator shares them out (KIP-848), and sets session time-out and heartbeat interval. Kafka 4.0 or newer.
+    Consumer {
+        /// The broker's assignor (`uniform`, `range`); its default when `None`.
+        remote_assignor: Option<String>,
+    },
+}
+
+/// How a member takes part in the classic protocol.
+#[derive(Debug, Clone)]
+pub struct ClassicConfig {
+    /// The assignors that it offers, the preferred one first; with `range` among them it is an eager member.
+    pub assignors: Vec<Assignor>,
+    /// Silence after which the coordinator gives our partitions to others.
+    pub session_timeout: Duration,
+    /// Interval of the heartbeats; at most a third of the session time-out.
+    pub heartbeat_interval: Duration,
+    /// As leader with [`Assignor::LoadAware`]: least time between sharing out and sharing out anew because the load has
+    /// drifted.
+    pub rebalance_interval: Duration,
+}
+
+impl Default for ClassicConfig {
+    /// Load-aware, a session of 6 s, a heartbeat every 2 s, at most one drift a minute.
+    fn default() -> Self {
+        Self {
+            assignors: vec![Assignor::LoadAware],
+            session_timeout: Duration::from_secs(6),
+            heartbeat_interval: Duration::from_secs(2),
+            rebalance_interval: Duration::from_secs(60),
+        }
+    }
 }
 
 /// What happens to the member.
@@ -120,6 +161,7 @@ pub struct Consumer {
 pub struct Handle {
     client: Client,
     group: Arc<str>,
+    instance_id: Option<Arc<str>>,
     board: Arc<Board>,
     membership: Arc<Mutex<Membership>>,
     lane: usize,
@@ -134,6 +176,7 @@ impl Consumer {
         let (fetched_in, fetched) = mpsc::channel(FETCHED_QUEUE);
         let handle = Handle {
             group: Arc::from(config.group.as_str()),
+            instance_id: config.instance_id.clone(),
             board: Arc::default(),
             membership: Arc::default(),
             lane: client.unique_lane(),
@@ -148,14 +191,14 @@ impl Consumer {
             fetched: fetched_in,
             lane: Lane::Fetch(handle.lane),
         };
-        let member = MemberTask::new(
+        let wire = Wire {
             client,
-            config,
-            events_in,
-            Arc::clone(&handle.membership),
-            handle.closing.clone(),
-            handle.lane,
-        );
+            group: Arc::clone(&handle.group),
+            instance_id: handle.instance_id.clone(),
+            lane: handle.lane,
+            membership: Arc::clone(&handle.membership),
+        };
+        let member = MemberTask::new(wire, config, events_in, handle.closing.clone());
         let closing = handle.closing.clone();
         handle.tasks.spawn(async move { closing.run_until_cancelled_owned(fetch.run()).await });
         handle.tasks.spawn(member.run());
@@ -217,6 +260,7 @@ impl Handle {
         request.group_id = GroupId(StrBytes::from_string(self.group.to_string()));
         request.generation_id_or_member_epoch = membership.generation;
         request.member_id = membership.member_id.clone();
+        request.group_instance_id = self.instance_id.as_ref().map(|id| StrBytes::from_string(id.to_string()));
         request.topics = commit_topics(commits);
         Ok((coordinator, request))
     }

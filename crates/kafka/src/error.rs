@@ -122,6 +122,8 @@ pub(crate) fn is_transient(code: ResponseError) -> bool {
                 | ResponseError::UnknownServerError
                 | ResponseError::IllegalGeneration
                 | ResponseError::UnknownMemberId
+                | ResponseError::StaleMemberEpoch
+                | ResponseError::FencedMemberEpoch
         )
 }
 
@@ -134,7 +136,10 @@ fn hint(code: ResponseError) -> &'static str {
         ResponseError::InvalidSessionTimeout => {
             "; the broker's group.min/max.session.timeout.ms do not allow --session-timeout"
         }
-        ResponseError::InconsistentGroupProtocol => "; other members of the group use another assignor",
+        ResponseError::InconsistentGroupProtocol => {
+            "; the other members of the group offer none of our assignors: check --assignor and --group-protocol"
+        }
+        ResponseError::UnsupportedAssignor => "; the broker's group.consumer.assignors do not have --remote-assignor",
         ResponseError::FencedInstanceId => "; another member uses the same group.instance.id",
         _ => "",
     }

@@ -24,10 +24,13 @@ pub use admin::{Created, MIN_IN_SYNC, REPLICATION, TopicSpec};
 pub use cluster::{Client, PartitionMetadata, TopicMetadata};
 pub use commit_metadata::CommitMetadata;
 pub use config::ClientConfig;
-pub use consumer::{AssignedPartition, Commit, Consumer, ConsumerConfig, GroupEvent, Handle, Revocation};
+pub use consumer::{
+    AssignedPartition, ClassicConfig, Commit, Consumer, ConsumerConfig, GroupEvent, GroupProtocol, Handle, Revocation,
+};
 pub use dead_letter::{DeadLetter, DeadLetterConfig, DeadLetterPublisher, LetterDelivery};
 pub use error::{Error, ErrorKind};
 pub use fetch::{FetchConfig, Fetched, Incarnation, Jump};
+pub use group::assignor::Assignor;
 pub use group_admin::{GroupDescription, GroupListing, GroupMember};
 pub use lag::{Committed, CommittedOffsets, ListedOffset, ListedOffsets, OffsetSpec};
 pub use partitioner::partition_for_key;

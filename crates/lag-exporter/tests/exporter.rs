@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use kafka::{
-    Client, ClientConfig, CommitMetadata, Consumer, ConsumerConfig, ErrorKind, FetchConfig, Offset, PartitionId,
+    ClassicConfig, Client, ClientConfig, CommitMetadata, Consumer, ConsumerConfig, ErrorKind, FetchConfig, GroupProtocol, Offset, PartitionId,
     TopicPartition, TopicSpec,
 };
 use lag_exporter::{Flags, INFO};
@@ -194,8 +194,8 @@ fn member_of(group: &str, topic: &str) -> ConsumerConfig {
     ConsumerConfig {
         group: group.to_owned(),
         topics: vec![topic.into()],
-        session_timeout: Duration::from_secs(6),
-        heartbeat_interval: Duration::from_millis(500),
+        instance_id: None,
+        protocol: GroupProtocol::Classic(ClassicConfig::default()),
         rebalance_timeout: Duration::from_secs(10),
         fetch: FetchConfig {
             min_bytes: 1,

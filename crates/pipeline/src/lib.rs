@@ -19,6 +19,7 @@ mod freshness;
 mod guard;
 mod lane;
 mod letters;
+mod membership;
 pub mod metrics;
 mod runtime;
 mod settings;
@@ -27,6 +28,7 @@ mod start;
 
 pub use error::Error;
 pub use freshness::Freshness;
+pub use membership::{Membership, MembershipArgs, ProtocolName};
 pub use settings::{PipelineArgs, Policy, Settings};
 pub use sink::{Batch, Decode, Item, RecordFault, Refused, Sink, Slice, WriteError, Written};
 pub use start::run;

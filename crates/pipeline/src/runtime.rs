@@ -543,8 +543,8 @@ fn consumer_config(settings: &Settings) -> ConsumerConfig {
     ConsumerConfig {
         group: settings.policy.group.clone(),
         topics: vec![Arc::clone(&settings.topic)],
-        session_timeout: settings.session_timeout,
-        heartbeat_interval: settings.heartbeat_interval,
+        instance_id: settings.membership.instance_id.clone(),
+        protocol: settings.membership.protocol.clone(),
         rebalance_timeout: REBALANCE_TIMEOUT,
         fetch: FetchConfig {
             min_bytes: settings.policy.fetch_min_bytes,

@@ -6,11 +6,9 @@ use std::time::Duration;
 use kafka::topics::Mode;
 
 use crate::freshness::Freshness;
+use crate::membership::{Membership, MembershipArgs};
 
 const DEFAULT_PARTITIONS: i32 = 48;
-const SESSION_MIN: Duration = Duration::from_secs(1);
-const SESSION_MAX: Duration = Duration::from_mins(5);
-const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 const COMMIT_MIN: Duration = Duration::from_millis(5);
 const COMMIT_MAX: Duration = Duration::from_secs(10);
 const BUFFER_MIN: u64 = 1 << 20;
@@ -44,17 +42,13 @@ pub struct PipelineArgs {
     #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = service::bytes(BUFFER_MIN..=BUFFER_MAX))]
     pub buffer_bytes: usize,
 
-    /// Silence after which the group gives this member's partitions to others
-    #[arg(long, value_name = "DURATION", default_value = "6s", value_parser = service::duration(SESSION_MIN..=SESSION_MAX))]
-    pub session_timeout: Duration,
-
-    /// Interval of the heartbeats to the group; at most a third of --session-timeout
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = service::duration(HEARTBEAT_MIN..=SESSION_MAX))]
-    pub heartbeat_interval: Duration,
-
     /// Interval of offset commits, while there is something new
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = service::duration(COMMIT_MIN..=COMMIT_MAX))]
     pub commit_interval: Duration,
+
+    /// How it is a member of its group.
+    #[command(flatten)]
+    pub membership: MembershipArgs,
 }
 
 impl PipelineArgs {
@@ -67,16 +61,7 @@ impl PipelineArgs {
             let remedy = format!("must be below --pause-above ({})", self.pause_above);
             return Err(service::Usage::new("--resume-below", self.resume_below, remedy));
         }
-        if self.heartbeat_interval * 3 > self.session_timeout {
-            let limit = service::format_duration(self.session_timeout / 3);
-            let remedy = format!("must be at most a third of --session-timeout ({limit})");
-            return Err(service::Usage::new(
-                "--heartbeat-interval",
-                service::format_duration(self.heartbeat_interval),
-                remedy,
-            ));
-        }
-        Ok(())
+        self.membership.check()
     }
 
     /// The name of the dead letter topic of `topic`.
@@ -125,10 +110,8 @@ pub struct Settings {
     pub resume_below: u64,
     /// See [`PipelineArgs::buffer_bytes`].
     pub buffer_bytes: u64,
-    /// See [`PipelineArgs::session_timeout`].
-    pub session_timeout: Duration,
-    /// See [`PipelineArgs::heartbeat_interval`].
-    pub heartbeat_interval: Duration,
+    /// How it is a member of its group.
+    pub membership: Membership,
     /// See [`PipelineArgs::commit_interval`].
     pub commit_interval: Duration,
     /// What differs from writer to writer.
@@ -155,8 +138,7 @@ impl Settings {
             pause_above: args.pause_above,
             resume_below: args.resume_below,
             buffer_bytes: args.buffer_bytes as u64,
-            session_timeout: args.session_timeout,
-            heartbeat_interval: args.heartbeat_interval,
+            membership: args.membership.membership(),
             commit_interval: args.commit_interval,
             policy,
         }

@@ -1,29 +1,112 @@
-//! Who gets which partition: balanced by count, sticky, and cooperative. Pure.
+//! Who gets which partition: the assignors that a member can offer, and what they share. Pure.
 //!
-//! A partition that moves is taken from its owner in one round and given to its new one in the next, after the owner
-//! has let go of it: at no moment do two members own it (KIP-429).
+//! The coordinator picks one assignor that every member offers and has the group's leader run it. A list with an eager
+//! assignor makes the whole member eager, as in Java's client: it gives everything back before it joins again. With a
+//! cooperative list a partition that moves is taken from its owner in one round and given to its new one in the next,
+//! after the owner has let go of it: at no moment do two members own it (KIP-429).
+//!
+//! | assignor | protocol | evens out | keeps |
+//! |---|---|---|---|
+//! | `range` | eager | partitions of each topic | nothing |
+//! | `cooperative-sticky` | cooperative | number of partitions | what is owned, while that is even |
+//! | `load-aware` | cooperative | records a second | what is owned, unless moving it pays |
+
+pub(crate) mod load_aware;
+mod range;
+mod sticky;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::codec::Subscription;
+use super::rates::Rates;
 use crate::types::{PartitionId, TopicPartition};
 
-/// Name under which members offer this assignor; Java's `CooperativeStickyAssignor` has the same name and contract.
-pub(crate) const COOPERATIVE_STICKY: &str = "cooperative-sticky";
+/// A way to share out partitions that a member offers to its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Assignor {
+    /// Java's `RangeAssignor`: neighbouring partitions of each topic to each member. Eager.
+    Range,
+    /// Java's `CooperativeStickyAssignor`, under its name and by its contract: as many partitions for each, few moves.
+    CooperativeSticky,
+    /// Ours: as many records a second for each, few moves. Only members of this client offer it.
+    LoadAware,
+}
 
-/// Assigns every partition of the subscribed topics.
-///
-/// `partition_counts` holds the topics that exist. The result names every member, those with nothing too. Partitions
-/// that have to move are assigned to nobody in this round.
-pub(crate) fn cooperative_sticky(
-    members: &BTreeMap<String, Subscription>,
-    partition_counts: &HashMap<Arc<str>, i32>,
-) -> BTreeMap<String, Vec<TopicPartition>> {
-    let owners = current_owners(members, partition_counts);
-    let target = balance(members, partition_counts, &owners);
-    let mut assignment: BTreeMap<String, Vec<TopicPartition>> =
-        members.keys().map(|member| (member.clone(), Vec::new())).collect();
+impl Assignor {
+    /// The name under which it is offered to the group.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Range => "range",
+            Self::CooperativeSticky => "cooperative-sticky",
+            Self::LoadAware => "load-aware",
+        }
+    }
+
+    fn is_cooperative(self) -> bool {
+        !matches!(self, Self::Range)
+    }
+}
+
+impl fmt::Display for Assignor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Assignor {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Range, Self::CooperativeSticky, Self::LoadAware];
+        all.into_iter()
+            .find(|assignor| assignor.name() == name)
+            .ok_or_else(|| format!("{name}: give range, cooperative-sticky or load-aware"))
+    }
+}
+
+/// How a member behaves when its group rebalances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rebalance {
+    /// It gives back everything before it joins again.
+    Eager,
+    /// It keeps what it owns and gives back only what moves.
+    Cooperative,
+}
+
+impl Rebalance {
+    /// What a list of assignors makes of the member: one eager assignor makes it eager, as Java's client decides it.
+    pub(crate) fn of(assignors: &[Assignor]) -> Self {
+        if assignors.iter().all(|assignor| assignor.is_cooperative()) { Self::Cooperative } else { Self::Eager }
+    }
+}
+
+/// Members of a group by their id, with what each has told about itself.
+pub(crate) type Members = BTreeMap<String, Subscription>;
+/// Partitions of the topics that exist.
+pub(crate) type PartitionCounts = HashMap<Arc<str>, i32>;
+/// What each member is to own; names every member, those with nothing too.
+pub(crate) type Assignment = BTreeMap<String, Vec<TopicPartition>>;
+/// Where each partition should be in the end.
+type Target<'a> = BTreeMap<TopicPartition, &'a str>;
+/// Who rightfully owns what.
+type Owners<'a> = BTreeMap<TopicPartition, &'a str>;
+
+/// Shares the partitions of all subscribed topics out. Under a cooperative assignor, those that have to move are
+/// assigned to nobody in this round.
+pub(crate) fn assign(assignor: Assignor, members: &Members, counts: &PartitionCounts, rates: &Rates) -> Assignment {
+    let owners = current_owners(members, counts);
+    match assignor {
+        Assignor::Range => range::assign(members, counts),
+        Assignor::CooperativeSticky => withhold_moves(members, &owners, sticky::target(members, counts, &owners)),
+        Assignor::LoadAware => withhold_moves(members, &owners, load_aware::target(members, counts, &owners, rates)),
+    }
+}
+
+fn withhold_moves(members: &Members, owners: &Owners<'_>, target: Target<'_>) -> Assignment {
+    let mut assignment: Assignment = members.keys().map(|member| (member.clone(), Vec::new())).collect();
     for (partition, member) in target {
         let claimed_by_another = owners.get(&partition).is_some_and(|owner| *owner != member);
         if !claimed_by_another && let Some(partitions) = assignment.get_mut(member) {
@@ -33,16 +116,11 @@ pub(crate) fn cooperative_sticky(
     assignment
 }
 
-type Owners<'a> = BTreeMap<TopicPartition, &'a str>;
-
 /// The rightful claims: of two claims the one of the later generation wins, of two equal ones neither.
-fn current_owners<'a>(
-    members: &'a BTreeMap<String, Subscription>,
-    partition_counts: &HashMap<Arc<str>, i32>,
-) -> Owners<'a> {
+fn current_owners<'a>(members: &'a Members, counts: &PartitionCounts) -> Owners<'a> {
     let mut claims = BTreeMap::<TopicPartition, (i32, Option<&str>)>::new();
     for (member, subscription) in members {
-        let exists = |p: &&TopicPartition| partition_counts.get(&p.topic).is_some_and(|count| p.partition.0 < *count);
+        let exists = |p: &&TopicPartition| counts.get(&p.topic).is_some_and(|count| p.partition.0 < *count);
         let subscribed = |p: &&TopicPartition| subscription.topics.contains(&p.topic);
         for partition in subscription.owned.iter().filter(exists).filter(subscribed) {
             let claim = (subscription.generation, Some(member.as_str()));
@@ -59,165 +137,33 @@ fn current_owners<'a>(
     claims.into_iter().filter_map(|(partition, (_, owner))| Some((partition, owner?))).collect()
 }
 
-/// Where each partition should be in the end: with its owner while that keeps the balance, else with the least loaded.
-fn balance<'a>(
-    members: &'a BTreeMap<String, Subscription>,
-    partition_counts: &HashMap<Arc<str>, i32>,
-    owners: &Owners<'a>,
-) -> BTreeMap<TopicPartition, &'a str> {
-    let wanted = wanted_partitions(members, partition_counts);
-    let mut shares = Shares::new(members, wanted.len());
-    let mut target = BTreeMap::new();
-    for partition in &wanted {
-        if let Some(owner) = owners.get(partition).copied().filter(|owner| shares.keep(owner)) {
-            target.insert(partition.clone(), owner);
-        }
-    }
-    for partition in wanted {
-        if !target.contains_key(&partition)
-            && let Some(member) = shares.least_loaded(&partition.topic)
-        {
-            target.insert(partition, member);
-        }
-    }
-    target
-}
-
-fn wanted_partitions(
-    members: &BTreeMap<String, Subscription>,
-    partition_counts: &HashMap<Arc<str>, i32>,
-) -> BTreeSet<TopicPartition> {
+fn wanted_partitions(members: &Members, counts: &PartitionCounts) -> BTreeSet<TopicPartition> {
     let topics: BTreeSet<&Arc<str>> = members.values().flat_map(|member| &member.topics).collect();
     let partitions = topics.into_iter().flat_map(|topic| {
-        let count = partition_counts.get(topic).copied().unwrap_or(0);
+        let count = counts.get(topic).copied().unwrap_or(0);
         (0..count).map(|id| TopicPartition::new(Arc::clone(topic), PartitionId(id)))
     });
     partitions.collect()
 }
 
-/// How many partitions each member holds so far, and how many it may keep.
-struct Shares<'a> {
-    members: &'a BTreeMap<String, Subscription>,
-    held: BTreeMap<&'a str, usize>,
-    quota: usize,
-    /// How many members may keep one more than the quota.
-    spare: usize,
-}
-
-impl<'a> Shares<'a> {
-    fn new(members: &'a BTreeMap<String, Subscription>, partitions: usize) -> Self {
-        let count = members.len().max(1);
-        let held = members.keys().map(|member| (member.as_str(), 0)).collect();
-        Self { members, held, quota: partitions / count, spare: partitions % count }
-    }
-
-    /// Whether `member` may keep one more of what it owns; counts it if so.
-    fn keep(&mut self, member: &str) -> bool {
-        let Some(held) = self.held.get_mut(member) else { return false };
-        let within_quota = *held < self.quota;
-        let takes_spare = *held == self.quota && self.spare > 0;
-        if takes_spare {
-            self.spare -= 1;
-        }
-        *held += usize::from(within_quota || takes_spare);
-        within_quota || takes_spare
-    }
-
-    fn least_loaded(&mut self, topic: &Arc<str>) -> Option<&'a str> {
-        let members = self.members;
-        let subscribed = |member: &&str| members.get(*member).is_some_and(|m| m.topics.contains(topic));
-        let member = self.held.keys().copied().filter(subscribed).min_by_key(|member| self.held[member])?;
-        *self.held.get_mut(member)? += 1;
-        Some(member)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    type Group = BTreeMap<String, Subscription>;
-
-    fn group(owned: &[Vec<i32>]) -> Group {
-        let members = owned.iter().enumerate().map(|(i, owned)| {
-            let owned = owned.iter().map(|id| TopicPartition::new("t", PartitionId(*id))).collect();
-            (format!("m{i}"), Subscription { topics: vec!["t".into()], owned, generation: 1 })
-        });
-        members.collect()
+    #[test]
+    fn one_eager_assignor_makes_the_member_eager() {
+        use Assignor as A;
+        assert_eq!(Rebalance::of(&[A::Range]), Rebalance::Eager);
+        assert_eq!(Rebalance::of(&[A::Range, A::CooperativeSticky]), Rebalance::Eager);
+        assert_eq!(Rebalance::of(&[A::CooperativeSticky, A::Range]), Rebalance::Eager);
+        assert_eq!(Rebalance::of(&[A::CooperativeSticky, A::LoadAware]), Rebalance::Cooperative);
     }
 
-    fn assign(members: &Group, partitions: i32) -> BTreeMap<String, Vec<i32>> {
-        let counts = HashMap::from([(Arc::from("t"), partitions)]);
-        let assignment = cooperative_sticky(members, &counts);
-        assignment.into_iter().map(|(m, ps)| (m, ps.iter().map(|p| p.partition.0).collect())).collect()
-    }
-
-    /// Plays rounds, each member taking over what it was given, until nothing moves.
-    fn settle(mut members: Group, partitions: i32) -> (BTreeMap<String, Vec<i32>>, usize) {
-        for round in 1..=4 {
-            let assignment = assign(&members, partitions);
-            let total: usize = assignment.values().map(Vec::len).sum();
-            for (member, subscription) in &mut members {
-                subscription.owned =
-                    assignment[member].iter().map(|id| TopicPartition::new("t", PartitionId(*id))).collect();
-                subscription.generation += 1;
-            }
-            if total == usize::try_from(partitions).unwrap() {
-                return (assignment, round);
-            }
+    #[test]
+    fn names_are_read_back() {
+        for assignor in [Assignor::Range, Assignor::CooperativeSticky, Assignor::LoadAware] {
+            assert_eq!(assignor.to_string().parse(), Ok(assignor));
         }
-        panic!("does not settle");
-    }
-
-    #[test]
-    fn a_lone_member_gets_everything() {
-        assert_eq!(assign(&group(&[vec![]]), 4)["m0"], [0, 1, 2, 3]);
-    }
-
-    #[test]
-    fn what_moves_is_released_before_it_is_given() {
-        let first = assign(&group(&[vec![0, 1, 2, 3], vec![]]), 4);
-        assert_eq!(first["m0"].len(), 2, "keeps its half");
-        assert_eq!(first["m1"].len(), 0, "gets the other half only once it is released");
-    }
-
-    #[test]
-    fn of_two_equal_claims_neither_counts() {
-        let assignment = assign(&group(&[vec![0], vec![0]]), 2);
-        let all: BTreeSet<i32> = assignment.values().flatten().copied().collect();
-        assert_eq!(all, BTreeSet::from([0, 1]));
-    }
-
-    #[test]
-    fn a_stale_claim_loses() {
-        let mut members = group(&[vec![0, 1], vec![0, 1]]);
-        members.get_mut("m1").unwrap().generation = 9;
-        let assignment = assign(&members, 2);
-        assert_eq!((assignment["m0"].len(), assignment["m1"].len()), (0, 1), "the other moves to m0 next round");
-    }
-
-    proptest! {
-        #[test]
-        fn every_partition_ends_up_once_and_balanced_within_two_rounds(
-            claims in prop::collection::vec(prop::collection::vec(0..60, 0..30), 1..8),
-            partitions in 1..60,
-        ) {
-            let members = group(&claims);
-            let (assignment, rounds) = settle(members, partitions);
-            let mut all: Vec<i32> = assignment.values().flatten().copied().collect();
-            all.sort_unstable();
-            prop_assert_eq!(all, (0..partitions).collect::<Vec<_>>());
-            let sizes = assignment.values().map(Vec::len);
-            prop_assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
-            prop_assert!(rounds <= 2);
-        }
-
-        #[test]
-        fn a_settled_group_does_not_move(members in 1..8_usize, partitions in 1..60) {
-            let (settled, _) = settle(group(&vec![vec![]; members]), partitions);
-            let again = group(&settled.values().cloned().collect::<Vec<_>>());
-            prop_assert_eq!(assign(&again, partitions), settled);
-        }
+        assert!("sticky".parse::<Assignor>().unwrap_err().contains("cooperative-sticky"));
     }
 }

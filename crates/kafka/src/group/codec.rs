@@ -30,6 +30,10 @@ pub(crate) struct Subscription {
     pub(crate) owned: Vec<TopicPartition>,
     /// Generation in which it got what it owns; −1 when it owns nothing.
     pub(crate) generation: i32,
+    /// What the assignor's members tell each other; empty when there is nothing to tell.
+    pub(crate) user_data: Bytes,
+    /// The member's static identity. It does not travel in the subscription: the coordinator tells it beside it.
+    pub(crate) instance_id: Option<Arc<str>>,
 }
 
 /// A blob that is no subscription or assignment.
@@ -41,6 +45,7 @@ pub(crate) fn encode_subscription(subscription: &Subscription) -> Result<Bytes, 
     let mut message = ConsumerProtocolSubscription::default();
     message.topics = subscription.topics.iter().map(|topic| str_bytes(topic)).collect();
     message.generation_id = subscription.generation;
+    message.user_data = (!subscription.user_data.is_empty()).then(|| subscription.user_data.clone());
     message.owned_partitions = by_topic(&subscription.owned)
         .map(|(topic, partitions)| {
             let mut owned = OwnedTopic::default();
@@ -59,6 +64,8 @@ pub(crate) fn decode_subscription(bytes: Bytes) -> Result<Subscription, Malforme
         topics: message.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
         owned: owned.collect(),
         generation: message.generation_id,
+        user_data: message.user_data.unwrap_or_default(),
+        instance_id: None,
     })
 }
 
@@ -126,8 +133,13 @@ mod tests {
 
     #[test]
     fn a_subscription_survives_the_wire() {
-        let subscription =
-            Subscription { topics: vec!["t".into(), "u".into()], owned: partitions(&[0, 3]), generation: 7 };
+        let subscription = Subscription {
+            topics: vec!["t".into(), "u".into()],
+            owned: partitions(&[0, 3]),
+            generation: 7,
+            user_data: Bytes::from_static(b"rates"),
+            instance_id: None,
+        };
         assert_eq!(decode_subscription(encode_subscription(&subscription).unwrap()).unwrap(), subscription);
     }
 

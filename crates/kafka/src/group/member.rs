@@ -1,509 +1,390 @@
-//! One member of a group: joins, is assigned partitions, keeps its session alive, hands partitions back, leaves.
+//! Runs one membership: feeds the protocol's machine with what happens, carries out what it decides.
 //!
-//! ```text
-//!             ┌──────────── rejoin: the group rebalances, or something was handed back ────────────┐
-//!             ▼                                                                                    │
-//!   find coordinator ──▶ join ──▶ sync ──▶ take the assignment ──▶ (hand back what moved) ──▶ stable, heartbeats
-//!             ▲                                                                                    │
-//!             └── back-off ◀── trouble: coordinator away, moved, busy; session over = partitions lost ◀┘
-//! ```
-//!
-//! What stays assigned through a rebalance goes on without a pause. Partitions are *revoked* while the coordinator
-//! still counts us in (finish, commit, answer), and *lost* when it does not, or when it has not heard from us for a
-//! session time-out: somebody else may own them already. Heartbeats go on while a revocation or an offset look-up is
-//! waited for.
+//! One slow step (join, sync, look-up, hand-back, pause, leave) is under way at a time; heartbeats, the looks at the
+//! topics and the events for the reader go on beside it. A reader that does not listen holds up nothing but its own events.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kafka_protocol::error::{ParseResponseErrorCode, ResponseError};
-use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use kafka_protocol::messages::join_group_response::JoinGroupResponse;
-use kafka_protocol::messages::leave_group_request::MemberIdentity;
-use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use kafka_protocol::messages::{GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kafka_protocol::protocol::StrBytes;
+use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::assignor::{COOPERATIVE_STICKY, cooperative_sticky};
-use super::codec::{self, Subscription};
-use crate::cluster::{Client, Lane};
-use crate::consumer::{AssignedPartition, ConsumerConfig, GroupEvent, Revocation};
-use crate::coordinator;
-use crate::error::{Error, ErrorKind};
+use super::assignor::{Assignment, Assignor, Rebalance};
+use super::classic::Classic;
+use super::codec::Subscription;
+use super::consumer_protocol::ConsumerProtocol;
+use super::leader::{self, Led, Scope, Sighting};
+use super::machine::{Action, Input, Joined};
+use super::rates::RateMeter;
+use super::wire::{HeartbeatTerms, JoinTerms, Wire, timed};
+use crate::cluster::Client;
+use crate::consumer::{AssignedPartition, ClassicConfig, ConsumerConfig, GroupEvent, GroupProtocol, Revocation};
+use crate::error::Error;
 use crate::lag::Committed;
-use crate::types::{BrokerId, TopicPartition};
+use crate::types::TopicPartition;
 
-const JOIN_VERSION: i16 = 7;
-const SYNC_VERSION: i16 = 5;
-const HEARTBEAT_VERSION: i16 = 4;
-const LEAVE_VERSION: i16 = 4;
-const PROTOCOL_TYPE: &str = "consumer";
-const NO_GENERATION: i32 = -1;
 /// Pause between attempts while the coordinator is away: short against the session time-out.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// How often the leader looks for new partitions of its topics.
-const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Leaving is a courtesy to the others: the session time-out does the same, later.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A coordinator that waits for the other members answers a join this much later than the rebalance time-out.
-const JOIN_GRACE: Duration = Duration::from_secs(5);
+/// How often the leader looks for new partitions of its topics, and members measure their load.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval of the consumer protocol's heartbeats until the coordinator has said its own.
+const FIRST_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who we are in the group: what a commit must carry to be taken.
-#[derive(Debug)]
-pub(crate) struct Membership {
-    pub(crate) coordinator: Option<BrokerId>,
-    pub(crate) member_id: StrBytes,
-    pub(crate) generation: i32,
+/// What a slow step ends in; the leader's sync also in what it has shared out.
+type StepEnd = (Input, Option<Led>);
+
+enum Machine {
+    Classic(Classic),
+    Consumer(ConsumerProtocol),
 }
-
-impl Default for Membership {
-    fn default() -> Self {
-        Self { coordinator: None, member_id: StrBytes::new(), generation: NO_GENERATION }
-    }
-}
-
-/// What a member does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// Join again: the group changes.
-    Rejoin,
-    /// The coordinator does not know us in this generation: all partitions are lost.
-    LoseAll,
-    /// Look for the coordinator again, after a pause.
-    Retry,
-    /// Leave.
-    Close,
-    /// Waiting does not help.
-    GiveUp,
-}
-
-/// What to do about a code in the answer to a join, sync or heartbeat.
-fn next_after(code: ResponseError) -> Next {
-    use ResponseError as E;
-    match code {
-        E::RebalanceInProgress | E::MemberIdRequired => Next::Rejoin,
-        E::UnknownMemberId | E::IllegalGeneration => Next::LoseAll,
-        E::FencedInstanceId => Next::GiveUp,
-        code if crate::error::is_transient(code) => Next::Retry,
-        _ => Next::GiveUp,
-    }
-}
-
-/// Why the cycle of a member was left.
-#[derive(Debug)]
-struct Interrupt {
-    next: Next,
-    cause: Option<Error>,
-}
-
-impl From<Next> for Interrupt {
-    fn from(next: Next) -> Self {
-        Self { next, cause: None }
-    }
-}
-
-impl From<Error> for Interrupt {
-    fn from(error: Error) -> Self {
-        let next = match (error.code(), error.kind()) {
-            (Some(code), _) => next_after(code),
-            (None, ErrorKind::Transient) => Next::Retry,
-            (None, ErrorKind::Fatal) => Next::GiveUp,
-        };
-        Self { next, cause: Some(error) }
-    }
-}
-
-type Step<T> = Result<T, Interrupt>;
 
 /// Runs one membership until it is closed.
 pub(crate) struct MemberTask {
-    client: Client,
+    wire: Wire,
     config: ConsumerConfig,
     events: mpsc::Sender<GroupEvent>,
-    membership: Arc<Mutex<Membership>>,
     closing: CancellationToken,
-    lane: usize,
-    owned: BTreeSet<TopicPartition>,
-    /// Generation in which `owned` was confirmed.
-    owned_generation: i32,
-    /// When the last exchange that the coordinator answered was begun.
-    last_contact: Instant,
-    /// The partition counts that the assignment of this generation rests on; only the leader has them.
-    leading: Option<HashMap<Arc<str>, i32>>,
+    machine: Machine,
+    /// Made by the client in the consumer protocol, for the life of the process.
+    own_id: String,
+    outbox: VecDeque<GroupEvent>,
+    step: Option<BoxFuture<'static, StepEnd>>,
+    heartbeat: Option<BoxFuture<'static, Input>>,
+    /// A heartbeat was asked for while another was under way.
+    heartbeat_again: bool,
+    heartbeat_at: Instant,
+    heartbeat_interval: Duration,
+    look: Option<BoxFuture<'static, Sighting>>,
+    look_at: Instant,
+    meter: RateMeter,
+    led: Option<Led>,
+    is_over: bool,
 }
 
 impl MemberTask {
     pub(crate) fn new(
-        client: Client,
+        wire: Wire,
         config: ConsumerConfig,
         events: mpsc::Sender<GroupEvent>,
-        membership: Arc<Mutex<Membership>>,
         closing: CancellationToken,
-        lane: usize,
     ) -> Self {
+        let now = Instant::now();
+        let is_static = config.instance_id.is_some();
+        let (machine, heartbeat_interval) = match &config.protocol {
+            GroupProtocol::Classic(classic) => {
+                let rebalance = Rebalance::of(&classic.assignors);
+                let machine = Classic::new(rebalance, classic.session_timeout, is_static, now);
+                (Machine::Classic(machine), classic.heartbeat_interval)
+            }
+            GroupProtocol::Consumer { .. } => {
+                (Machine::Consumer(ConsumerProtocol::new(is_static)), FIRST_HEARTBEAT_INTERVAL)
+            }
+        };
         Self {
-            client,
+            wire,
             config,
             events,
-            membership,
             closing,
-            lane,
-            owned: BTreeSet::new(),
-            owned_generation: NO_GENERATION,
-            last_contact: Instant::now(),
-            leading: None,
+            machine,
+            own_id: format!("{:032x}", rand::rng().random::<u128>()),
+            outbox: VecDeque::new(),
+            step: None,
+            heartbeat: None,
+            heartbeat_again: false,
+            heartbeat_at: now + heartbeat_interval,
+            heartbeat_interval,
+            look: None,
+            look_at: now + LOOK_INTERVAL,
+            meter: RateMeter::default(),
+            led: None,
+            is_over: false,
         }
     }
 
     pub(crate) async fn run(mut self) {
-        loop {
-            let Err(Interrupt { next, cause }) = self.cycle().await;
-            match next {
-                Next::Rejoin => {}
-                Next::LoseAll => self.lose_all(cause).await,
-                Next::Retry => self.wait_for_better_times(cause).await,
-                Next::Close => break self.leave().await,
-                Next::GiveUp => {
-                    self.lose_all(None).await;
-                    let error = cause.unwrap_or_else(|| Error::Config("the group membership ended".to_owned()));
-                    break self.tell(GroupEvent::Failed(error)).await;
-                }
-            }
-        }
-    }
-
-    /// From the join to whatever ends the generation.
-    async fn cycle(&mut self) -> Step<std::convert::Infallible> {
-        self.find_coordinator().await?;
-        let joined = self.join().await?;
-        let assigned = self.sync(&joined).await?;
-        let generation = joined.generation_id;
-        self.take(assigned, generation).await?;
-        self.stay().await
-    }
-
-    async fn find_coordinator(&mut self) -> Step<()> {
-        let (client, group) = (self.client.clone(), self.config.group.clone());
-        let broker = self.unless_closed(coordinator::find(&client, &group)).await??;
-        self.with_membership(|membership| membership.coordinator = Some(broker));
-        Ok(())
-    }
-
-    async fn join(&mut self) -> Step<JoinGroupResponse> {
-        loop {
-            let request = self.join_request()?;
-            let begun = Instant::now();
-            let limit = self.config.rebalance_timeout + JOIN_GRACE;
-            let answer = self.call_coordinator(Lane::Join(self.lane), JOIN_VERSION, &request, limit).await?;
-            match answer.error_code.err() {
-                None => {
-                    self.last_contact = begun;
-                    self.with_membership(|membership| {
-                        membership.member_id = answer.member_id.clone();
-                        membership.generation = answer.generation_id;
-                    });
-                    return Ok(answer);
-                }
-                Some(ResponseError::MemberIdRequired) => {
-                    self.with_membership(|membership| membership.member_id = answer.member_id.clone());
-                }
-                Some(code) => return Err(self.refused("JoinGroup", code)),
-            }
-        }
-    }
-
-    fn join_request(&self) -> Step<JoinGroupRequest> {
-        let subscription = Subscription {
-            topics: self.config.topics.clone(),
-            owned: self.owned.iter().cloned().collect(),
-            generation: self.owned_generation,
-        };
-        let mut protocol = JoinGroupRequestProtocol::default();
-        protocol.name = StrBytes::from_static_str(COOPERATIVE_STICKY);
-        protocol.metadata = codec::encode_subscription(&subscription).map_err(|error| unreadable(&error))?;
-        let mut request = JoinGroupRequest::default();
-        request.group_id = self.group_id();
-        request.session_timeout_ms = millis(self.config.session_timeout);
-        request.rebalance_timeout_ms = millis(self.config.rebalance_timeout);
-        request.member_id = self.with_membership(|membership| membership.member_id.clone());
-        request.protocol_type = StrBytes::from_static_str(PROTOCOL_TYPE);
-        request.protocols = vec![protocol];
-        Ok(request)
-    }
-
-    async fn sync(&mut self, joined: &JoinGroupResponse) -> Step<BTreeSet<TopicPartition>> {
-        let mut request = SyncGroupRequest::default();
-        request.group_id = self.group_id();
-        request.generation_id = joined.generation_id;
-        request.member_id = joined.member_id.clone();
-        request.protocol_type = Some(StrBytes::from_static_str(PROTOCOL_TYPE));
-        request.protocol_name.clone_from(&joined.protocol_name);
-        self.leading = None;
-        if joined.leader == joined.member_id {
-            request.assignments = self.assign(joined).await?;
-        }
-        let begun = Instant::now();
-        let limit = self.config.rebalance_timeout + JOIN_GRACE;
-        let answer = self.call_coordinator(Lane::Join(self.lane), SYNC_VERSION, &request, limit).await?;
-        if let Some(code) = answer.error_code.err() {
-            return Err(self.refused("SyncGroup", code));
-        }
-        self.last_contact = begun;
-        let assigned = codec::decode_assignment(answer.assignment).map_err(|error| unreadable(&error))?;
-        Ok(assigned.into_iter().collect())
-    }
-
-    /// As leader: shares the partitions out.
-    async fn assign(&mut self, joined: &JoinGroupResponse) -> Step<Vec<SyncGroupRequestAssignment>> {
-        let members = read_members(joined)?;
-        let counts = self.partition_counts(&members).await?;
-        let assignment = cooperative_sticky(&members, &counts);
-        self.leading = Some(counts);
-        let mut encoded = Vec::with_capacity(assignment.len());
-        for (member, partitions) in assignment {
-            let mut one = SyncGroupRequestAssignment::default();
-            one.member_id = StrBytes::from_string(member);
-            one.assignment = codec::encode_assignment(&partitions).map_err(|error| unreadable(&error))?;
-            encoded.push(one);
-        }
-        Ok(encoded)
-    }
-
-    async fn partition_counts(&self, members: &BTreeMap<String, Subscription>) -> Step<HashMap<Arc<str>, i32>> {
-        let topics: BTreeSet<&str> = members.values().flat_map(|m| &m.topics).map(|topic| &**topic).collect();
-        let topics: Vec<&str> = topics.into_iter().collect();
-        let found = self.client.topics(&topics).await?;
-        // A topic that is not there has no partitions: the leader looks again every few seconds.
-        Ok(found.into_iter().flatten().map(|topic| (Arc::clone(&topic.name), topic.partition_count())).collect())
-    }
-
-    /// Takes over a new assignment; ends in a rejoin when something had to be handed back first.
-    async fn take(&mut self, assigned: BTreeSet<TopicPartition>, generation: i32) -> Step<()> {
-        let revoked: Vec<_> = self.owned.difference(&assigned).cloned().collect();
-        let added: Vec<_> = assigned.difference(&self.owned).cloned().collect();
-        self.owned_generation = generation;
-        let added = self.with_committed(added).await?;
-        self.owned.extend(added.iter().map(|added| added.partition.clone()));
-        self.tell(GroupEvent::Assigned(added)).await;
-        if revoked.is_empty() {
-            return Ok(());
-        }
-        self.hand_back(revoked).await?;
-        Err(Next::Rejoin.into())
-    }
-
-    async fn with_committed(&mut self, added: Vec<TopicPartition>) -> Step<Vec<AssignedPartition>> {
-        if added.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (client, group, wanted) = (self.client.clone(), self.config.group.clone(), added.clone());
-        let look_up = async move { client.committed_offsets(&group, Some(&wanted)).await };
-        let mut committed: HashMap<TopicPartition, Committed> =
-            self.while_heartbeating(look_up).await??.into_iter().collect();
-        let with_offset = |partition| AssignedPartition { committed: committed.remove(&partition), partition };
-        Ok(added.into_iter().map(with_offset).collect())
-    }
-
-    async fn hand_back(&mut self, revoked: Vec<TopicPartition>) -> Step<()> {
-        let (done, finished) = oneshot::channel();
-        // From here on we do not claim them, whatever happens while we wait: claimed but dropped, nobody would read them.
-        self.owned.retain(|partition| !revoked.contains(partition));
-        self.tell(GroupEvent::Revoked(Revocation { partitions: revoked.clone(), done })).await;
-        let finished = tokio::time::timeout(self.config.rebalance_timeout, finished);
-        let waited = self.while_heartbeating(finished).await;
-        if !matches!(waited, Ok(Ok(_))) {
-            tracing::warn!(group = %self.config.group, partitions = revoked.len(), "not handed back in time: lost");
-            self.tell(GroupEvent::Lost(revoked)).await;
-        }
-        waited.map(drop)
-    }
-
-    /// Heartbeats until something changes.
-    async fn stay(&mut self) -> Step<std::convert::Infallible> {
-        let mut heartbeat = interval(self.config.heartbeat_interval);
-        let mut topic_check = interval(TOPIC_CHECK_INTERVAL);
-        let closing = self.closing.clone();
-        loop {
+        let (closing, events) = (self.closing.clone(), self.events.clone());
+        let mut is_closing = false;
+        self.take(Input::Begin);
+        while !self.is_over {
+            let session_deadline = self.session_deadline();
             tokio::select! {
-                () = closing.cancelled() => return Err(Next::Close.into()),
-                _ = heartbeat.tick() => self.heartbeat().await?,
-                _ = topic_check.tick(), if self.leading.is_some() => self.check_topics().await?,
-            }
-        }
-    }
-
-    async fn heartbeat(&mut self) -> Step<()> {
-        let mut request = HeartbeatRequest::default();
-        request.group_id = self.group_id();
-        self.with_membership(|membership| {
-            request.generation_id = membership.generation;
-            request.member_id = membership.member_id.clone();
-        });
-        let begun = Instant::now();
-        let limit = self.config.session_timeout;
-        let answer = self.call_coordinator(Lane::Member(self.lane), HEARTBEAT_VERSION, &request, limit).await?;
-        match answer.error_code.err() {
-            None => {
-                self.last_contact = begun;
-                Ok(())
-            }
-            Some(code) => Err(self.refused("Heartbeat", code)),
-        }
-    }
-
-    /// As leader: new partitions, or a topic made anew, need a new assignment.
-    async fn check_topics(&mut self) -> Step<()> {
-        let Some(known) = &self.leading else { return Ok(()) };
-        let topics: Vec<&str> = self.config.topics.iter().map(|topic| &**topic).collect();
-        let Ok(found) = self.client.topics(&topics).await else { return Ok(()) };
-        let changed = found.into_iter().flatten().any(|topic| known.get(&topic.name) != Some(&topic.partition_count()));
-        if changed { Err(Next::Rejoin.into()) } else { Ok(()) }
-    }
-
-    /// Waits for `work` while the session is kept alive. A rebalance that a heartbeat reports can wait until the
-    /// work is done; the next heartbeat reports it again.
-    async fn while_heartbeating<F: Future>(&mut self, work: F) -> Step<F::Output> {
-        let mut work = std::pin::pin!(work);
-        let mut heartbeat = interval(self.config.heartbeat_interval);
-        loop {
-            tokio::select! {
-                output = &mut work => return Ok(output),
-                _ = heartbeat.tick() => match self.heartbeat().await {
-                    Err(Interrupt { next: Next::Rejoin | Next::Retry, .. }) if !self.is_expired() => {}
-                    answer => answer?,
+                () = closing.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    self.take(Input::Close);
+                }
+                (input, led) = under_way(&mut self.step) => {
+                    self.step = None;
+                    self.led = led.or(self.led.take());
+                    self.take(input);
+                }
+                input = under_way(&mut self.heartbeat) => {
+                    self.heartbeat = None;
+                    self.take(input);
+                    if std::mem::take(&mut self.heartbeat_again) {
+                        self.begin_heartbeat();
+                    }
+                }
+                () = tokio::time::sleep_until(self.heartbeat_at) => {
+                    self.heartbeat_at = Instant::now() + self.heartbeat_interval;
+                    self.take(Input::HeartbeatDue);
+                }
+                () = sleep_until_some(session_deadline) => self.take(Input::SessionOver),
+                () = tokio::time::sleep_until(self.look_at) => self.begin_look(),
+                sighting = under_way(&mut self.look) => self.take_sighting(&sighting),
+                permit = events.reserve(), if !self.outbox.is_empty() => match (permit, self.outbox.pop_front()) {
+                    (Ok(permit), Some(event)) => permit.send(event),
+                    // Nobody listens any more, since the consumer was dropped: there is nothing to be a member for.
+                    _ => closing.cancel(),
                 },
             }
         }
-    }
-
-    async fn lose_all(&mut self, cause: Option<Error>) {
-        self.with_membership(|membership| *membership = Membership::default());
-        self.owned_generation = NO_GENERATION;
-        let lost: Vec<_> = std::mem::take(&mut self.owned).into_iter().collect();
-        if !lost.is_empty() {
-            let cause = cause.map_or_else(|| "the session is over".to_owned(), |error| error.to_string());
-            tracing::warn!(group = %self.config.group, partitions = lost.len(), %cause, "partitions lost");
-            self.tell(GroupEvent::Lost(lost)).await;
+        for event in self.outbox {
+            // The same: without a listener there is nobody to tell of the end.
+            let _ = closing.run_until_cancelled(events.send(event)).await;
         }
     }
 
-    async fn wait_for_better_times(&mut self, cause: Option<Error>) {
-        if self.is_expired() {
-            self.lose_all(cause.clone()).await;
+    fn take(&mut self, input: Input) {
+        if let Input::Heartbeat { answer: Ok(beat), .. } = &input
+            && let Some(interval) = beat.interval
+        {
+            self.heartbeat_interval = interval;
         }
-        if let Some(error) = cause {
-            self.tell(GroupEvent::Trouble(error)).await;
-        }
-        // Closing while the coordinator is away is noticed by the next cycle's first step.
-        let _ = self.unless_closed(tokio::time::sleep(RETRY_PAUSE)).await;
-    }
-
-    fn is_expired(&self) -> bool {
-        self.last_contact.elapsed() >= self.config.session_timeout
-    }
-
-    async fn leave(&mut self) {
-        let (coordinator, member_id) =
-            self.with_membership(|membership| (membership.coordinator, membership.member_id.clone()));
-        let (Some(coordinator), false) = (coordinator, member_id.is_empty()) else { return };
-        let mut member = MemberIdentity::default();
-        member.member_id = member_id;
-        let mut request = LeaveGroupRequest::default();
-        request.group_id = self.group_id();
-        request.members = vec![member];
-        let lane = Lane::Member(self.lane);
-        let left = self.client.call_within(coordinator, lane, LEAVE_VERSION, &request, LEAVE_TIMEOUT).await;
-        if let Err(error) = left {
-            tracing::warn!(group = %self.config.group, %error, "left without a word: the session time-out will tell");
+        let actions = match &mut self.machine {
+            Machine::Classic(member) => member.on(input, Instant::now()),
+            Machine::Consumer(member) => member.on(input),
+        };
+        self.publish_membership();
+        for action in actions {
+            self.carry_out(action);
         }
     }
 
-    async fn call_coordinator<R: kafka_protocol::protocol::Request>(
-        &mut self,
-        lane: Lane,
-        version: i16,
-        request: &R,
-        limit: Duration,
-    ) -> Step<R::Response> {
-        let coordinator = self.with_membership(|membership| membership.coordinator).ok_or(Next::Retry)?;
-        let client = self.client.clone();
-        let answer = self.unless_closed(client.call_within(coordinator, lane, version, request, limit)).await?;
-        Ok(answer?)
+    /// Commits are made with this from now on.
+    fn publish_membership(&self) {
+        let (member_id, generation) = match &self.machine {
+            Machine::Classic(member) => (member.member_id(), member.generation()),
+            Machine::Consumer(member) => (self.own_id.as_str(), member.epoch()),
+        };
+        self.wire.with_membership(|membership| {
+            membership.generation = generation;
+            if membership.member_id.as_str() != member_id {
+                membership.member_id = StrBytes::from_string(member_id.to_owned());
+            }
+        });
     }
 
-    async fn unless_closed<F: Future>(&self, work: F) -> Step<F::Output> {
-        self.closing.run_until_cancelled(work).await.ok_or_else(|| Next::Close.into())
-    }
-
-    async fn tell(&self, event: GroupEvent) {
-        // Nobody listens any more when the consumer was dropped: then there is nothing to tell.
-        if self.events.send(event).await.is_err() {
-            self.closing.cancel();
+    fn session_deadline(&self) -> Option<Instant> {
+        match &self.machine {
+            Machine::Classic(member) => member.session_deadline(),
+            Machine::Consumer(_) => None,
         }
     }
 
-    fn refused(&self, api: &'static str, code: ResponseError) -> Interrupt {
-        Error::refused(api, format!("group {} (--group)", self.config.group), code).into()
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Join => self.begin_join(),
+            Action::Sync(joined) => self.begin_sync(joined),
+            Action::LookUp(added) => self.begin_look_up(added),
+            Action::HandBack(revoked) => self.begin_hand_back(revoked),
+            Action::Pause => self.begin(tokio::time::sleep(RETRY_PAUSE).map(|()| Input::Begin)),
+            Action::Leave => self.begin_leave(),
+            Action::Heartbeat => self.begin_heartbeat(),
+            Action::HeartbeatSoon => self.heartbeat_at = Instant::now() + RETRY_PAUSE,
+            Action::Assigned(added) => self.outbox.push_back(GroupEvent::Assigned(added)),
+            Action::Lost { partitions, cause } => {
+                tracing::warn!(group = %self.wire.group, partitions = partitions.len(), %cause, "partitions lost");
+                self.outbox.push_back(GroupEvent::Lost(partitions));
+            }
+            Action::Trouble(error) => self.outbox.push_back(GroupEvent::Trouble(error)),
+            Action::Failed(error) => self.outbox.push_back(GroupEvent::Failed(error)),
+            Action::End => self.is_over = true,
+        }
     }
 
-    fn group_id(&self) -> GroupId {
-        GroupId(StrBytes::from_string(self.config.group.clone()))
+    fn begin(&mut self, step: impl Future<Output = Input> + Send + 'static) {
+        self.step = Some(step.map(|input| (input, None)).boxed());
     }
 
-    fn with_membership<T>(&self, act: impl FnOnce(&mut Membership) -> T) -> T {
-        act(&mut self.membership.lock().unwrap_or_else(PoisonError::into_inner))
+    fn begin_join(&mut self) {
+        let (Machine::Classic(member), GroupProtocol::Classic(config)) = (&self.machine, &self.config.protocol) else {
+            return;
+        };
+        let (owned, generation) = member.claim();
+        let offers = config.assignors.iter().map(|assignor| {
+            let user_data = match assignor {
+                Assignor::LoadAware => self.meter.rates().encode(owned),
+                Assignor::Range | Assignor::CooperativeSticky => bytes::Bytes::new(),
+            };
+            let owned = owned.iter().cloned().collect();
+            let topics = self.config.topics.clone();
+            (*assignor, Subscription { topics, owned, generation, user_data, instance_id: None })
+        });
+        let terms = JoinTerms {
+            member_id: member.member_id().to_owned(),
+            session_timeout: config.session_timeout,
+            rebalance_timeout: self.config.rebalance_timeout,
+            offers: offers.collect(),
+        };
+        let wire = self.wire.clone();
+        self.led = None;
+        self.begin(async move {
+            let (begun, answer) = timed(wire.join(terms)).await;
+            Input::Joined { begun, answer }
+        });
+    }
+
+    fn begin_sync(&mut self, joined: Joined) {
+        let GroupProtocol::Classic(ClassicConfig { rebalance_interval, .. }) = self.config.protocol else { return };
+        let (wire, rates) = (self.wire.clone(), self.meter.rates());
+        let limit = self.config.rebalance_timeout;
+        self.step = Some(Box::pin(async move {
+            let begun = Instant::now();
+            let (assignment, led) = match joined.leads.clone() {
+                None => (Assignment::new(), None),
+                Some(leads) => match leader::share_out(&wire.client, leads, rates, rebalance_interval).await {
+                    Ok((assignment, led)) => (assignment, Some(led)),
+                    Err(error) => return (Input::Synced { begun, answer: Err(error) }, None),
+                },
+            };
+            let (begun, answer) = timed(wire.sync(&joined, assignment, limit)).await;
+            (Input::Synced { begun, answer }, led)
+        }));
+    }
+
+    fn begin_look_up(&mut self, added: Vec<TopicPartition>) {
+        let wire = self.wire.clone();
+        self.begin(async move { Input::LookedUp(with_committed(&wire.client, &wire.group, added).await) });
+    }
+
+    fn begin_hand_back(&mut self, partitions: Vec<TopicPartition>) {
+        let (done, finished) = oneshot::channel();
+        self.outbox.push_back(GroupEvent::Revoked(Revocation { partitions, done }));
+        let finished = tokio::time::timeout(self.config.rebalance_timeout, finished);
+        // A reader that drops its revocation unanswered has not said that it is done with the partitions.
+        self.begin(finished.map(|finished| Input::HandedBack { in_time: matches!(finished, Ok(Ok(()))) }));
+    }
+
+    fn begin_leave(&mut self) {
+        let wire = self.wire.clone();
+        match &mut self.machine {
+            Machine::Classic(_) => self.begin(async move {
+                wire.leave().await;
+                Input::Left
+            }),
+            Machine::Consumer(member) => {
+                let report = member.report();
+                let terms = self.heartbeat_terms();
+                self.begin(async move {
+                    wire.consumer_leave(&terms, report).await;
+                    Input::Left
+                });
+            }
+        }
+    }
+
+    fn begin_heartbeat(&mut self) {
+        if self.heartbeat.is_some() {
+            self.heartbeat_again = true;
+            return;
+        }
+        let wire = self.wire.clone();
+        self.heartbeat = Some(match &mut self.machine {
+            Machine::Classic(_) => {
+                let limit = self.session_timeout();
+                async move { timed(wire.heartbeat(limit)).await }.map(heartbeat_answered).boxed()
+            }
+            Machine::Consumer(member) => {
+                let report = member.report();
+                let terms = self.heartbeat_terms();
+                async move { timed(wire.consumer_heartbeat(&terms, report)).await }.map(heartbeat_answered).boxed()
+            }
+        });
+    }
+
+    fn session_timeout(&self) -> Duration {
+        match &self.config.protocol {
+            GroupProtocol::Classic(classic) => classic.session_timeout,
+            GroupProtocol::Consumer { .. } => self.wire.client.config().request_timeout,
+        }
+    }
+
+    fn heartbeat_terms(&self) -> HeartbeatTerms {
+        let remote_assignor = match &self.config.protocol {
+            GroupProtocol::Consumer { remote_assignor } => remote_assignor.clone(),
+            GroupProtocol::Classic(_) => None,
+        };
+        HeartbeatTerms {
+            member_id: self.own_id.clone(),
+            topics: self.config.topics.clone(),
+            rebalance_timeout: self.config.rebalance_timeout,
+            remote_assignor,
+            limit: self.session_timeout(),
+        }
+    }
+
+    fn begin_look(&mut self) {
+        self.look_at = Instant::now() + LOOK_INTERVAL;
+        let (Machine::Classic(member), GroupProtocol::Classic(config)) = (&self.machine, &self.config.protocol) else {
+            return;
+        };
+        let measures_load = config.assignors.contains(&Assignor::LoadAware);
+        let scope = match &self.led {
+            Some(led) => Scope::Topics { topics: led.topics(), measures_load },
+            None if measures_load => Scope::Partitions(member.claim().0.clone()),
+            None => return,
+        };
+        let client = self.wire.client.clone();
+        self.look = Some(Box::pin(async move { leader::look(&client, scope).await }));
+    }
+
+    fn take_sighting(&mut self, sighting: &Sighting) {
+        self.look = None;
+        let now = Instant::now();
+        if !sighting.ends.is_empty() {
+            self.meter.sample(sighting.ends.clone(), now);
+        }
+        let rates = self.meter.rates();
+        if let (Some(led), Some(counts)) = (&mut self.led, &sighting.counts)
+            && led.is_outdated(counts, &rates, now)
+        {
+            self.take(Input::ShareOutAnew);
+        }
     }
 }
 
-fn read_members(joined: &JoinGroupResponse) -> Step<BTreeMap<String, Subscription>> {
-    let members = joined.members.iter().map(|member| {
-        let subscription = codec::decode_subscription(member.metadata.clone()).map_err(|error| unreadable(&error))?;
-        Ok((member.member_id.to_string(), subscription))
-    });
-    members.collect()
+fn heartbeat_answered((begun, answer): (Instant, Result<super::machine::Beat, Error>)) -> Input {
+    Input::Heartbeat { begun, answer }
 }
 
-fn unreadable(error: &codec::Malformed) -> Interrupt {
-    Interrupt { next: Next::GiveUp, cause: Some(Error::Config(error.to_string())) }
+async fn with_committed(
+    client: &Client,
+    group: &str,
+    added: Vec<TopicPartition>,
+) -> Result<Vec<AssignedPartition>, Error> {
+    let committed = client.committed_offsets(group, Some(&added)).await?;
+    let mut committed: std::collections::HashMap<TopicPartition, Committed> = committed.into_iter().collect();
+    let with_offset = |partition| AssignedPartition { committed: committed.remove(&partition), partition };
+    Ok(added.into_iter().map(with_offset).collect())
 }
 
-fn interval(period: Duration) -> tokio::time::Interval {
-    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    interval
+/// The end of what is under way; never, when nothing is.
+async fn under_way<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
 }
 
-fn millis(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_code_has_its_consequence() {
-        use ResponseError as E;
-        let cases = [
-            (E::RebalanceInProgress, Next::Rejoin),
-            (E::MemberIdRequired, Next::Rejoin),
-            (E::UnknownMemberId, Next::LoseAll),
-            (E::IllegalGeneration, Next::LoseAll),
-            (E::NotCoordinator, Next::Retry),
-            (E::CoordinatorNotAvailable, Next::Retry),
-            (E::CoordinatorLoadInProgress, Next::Retry),
-            (E::FencedInstanceId, Next::GiveUp),
-            (E::GroupAuthorizationFailed, Next::GiveUp),
-            (E::InconsistentGroupProtocol, Next::GiveUp),
-            (E::InvalidSessionTimeout, Next::GiveUp),
-        ];
-        for (code, next) in cases {
-            assert_eq!(next_after(code), next, "{code:?}");
-        }
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

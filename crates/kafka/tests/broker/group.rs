@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::{
-    Client, Commit, Consumer, ConsumerConfig, FetchConfig, GroupEvent, Offset, PartitionId, TopicPartition, TopicSpec,
+    ClassicConfig, Client, Commit, Consumer, ConsumerConfig, FetchConfig, GroupEvent, GroupProtocol, Offset,
+    PartitionId, TopicPartition, TopicSpec,
 };
 use tokio::time::Instant;
 
@@ -27,8 +28,12 @@ impl Member {
         let config = ConsumerConfig {
             group: format!("{topic}-group"),
             topics: vec![Arc::from(topic)],
-            session_timeout: SESSION,
-            heartbeat_interval: Duration::from_millis(300),
+            instance_id: None,
+            protocol: GroupProtocol::Classic(ClassicConfig {
+                session_timeout: SESSION,
+                heartbeat_interval: Duration::from_millis(300),
+                ..ClassicConfig::default()
+            }),
             rebalance_timeout: Duration::from_secs(10),
             fetch: FetchConfig {
                 min_bytes: 1,

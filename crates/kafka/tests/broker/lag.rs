@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kafka::{
-    Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, FetchConfig, GroupEvent, Offset, OffsetSpec,
-    PartitionId, TopicPartition, TopicSpec,
+    ClassicConfig, Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, FetchConfig, GroupEvent,
+    GroupProtocol, Offset, OffsetSpec, PartitionId, TopicPartition, TopicSpec,
 };
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
@@ -169,8 +169,8 @@ fn member_of(group: &str, topic: &str) -> ConsumerConfig {
     ConsumerConfig {
         group: group.to_owned(),
         topics: vec![topic.into()],
-        session_timeout: Duration::from_secs(6),
-        heartbeat_interval: Duration::from_millis(500),
+        instance_id: None,
+        protocol: GroupProtocol::Classic(ClassicConfig::default()),
         rebalance_timeout: Duration::from_secs(10),
         fetch: FetchConfig {
             min_bytes: 1,
