@@ -11,13 +11,9 @@
 //! A partition is read only after [`Handle::start`]: whoever consumes decides where (a sink may keep offsets of its
 //! own). Neither channel is unbounded: a reader that does not keep up holds the fetches back, never the heartbeats.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::error::ParseResponseErrorCode;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::{GroupId, OffsetCommitRequest, TopicName};
-use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,12 +23,10 @@ use crate::error::Error;
 use crate::fetch::{Board, FetchConfig, FetchTask, Fetched, Incarnation};
 use crate::group::assignor::Assignor;
 use crate::group::member::MemberTask;
-use crate::group::wire::{Membership, Wire};
+use crate::group::wire::Wire;
 use crate::lag::Committed;
-use crate::types::{BrokerId, Offset, TopicPartition};
+use crate::types::{Offset, TopicPartition};
 
-/// OffsetCommit 9 takes member epochs (KIP-848), and is the last version before topic ids took the place of names.
-const OFFSET_COMMIT_VERSION: i16 = 9;
 /// Group events that may wait; a member has seldom more than one.
 const EVENT_QUEUE: usize = 16;
 /// Fetch responses that may wait for the reader, besides the one that it works on.
@@ -159,12 +153,8 @@ pub struct Consumer {
 /// Steers a [`Consumer`]; clones steer the same one.
 #[derive(Clone)]
 pub struct Handle {
-    client: Client,
-    group: Arc<str>,
-    instance_id: Option<Arc<str>>,
+    wire: Wire,
     board: Arc<Board>,
-    membership: Arc<Mutex<Membership>>,
-    lane: usize,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -174,29 +164,25 @@ impl Consumer {
     pub fn join(client: Client, config: ConsumerConfig) -> Self {
         let (events_in, events) = mpsc::channel(EVENT_QUEUE);
         let (fetched_in, fetched) = mpsc::channel(FETCHED_QUEUE);
-        let handle = Handle {
+        let wire = Wire {
             group: Arc::from(config.group.as_str()),
             instance_id: config.instance_id.clone(),
-            board: Arc::default(),
-            membership: Arc::default(),
             lane: client.unique_lane(),
+            membership: Arc::default(),
+            client,
+        };
+        let handle = Handle {
+            wire: wire.clone(),
+            board: Arc::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            client: client.clone(),
         };
         let fetch = FetchTask {
-            client: client.clone(),
+            client: wire.client.clone(),
             config: config.fetch.clone(),
             board: Arc::clone(&handle.board),
             fetched: fetched_in,
-            lane: Lane::Fetch(handle.lane),
-        };
-        let wire = Wire {
-            client,
-            group: Arc::clone(&handle.group),
-            instance_id: handle.instance_id.clone(),
-            lane: handle.lane,
-            membership: Arc::clone(&handle.membership),
+            lane: Lane::Fetch(wire.lane),
         };
         let member = MemberTask::new(wire, config, events_in, handle.closing.clone());
         let closing = handle.closing.clone();
@@ -234,53 +220,14 @@ impl Handle {
     /// [`Error`] of the first partition that was refused. While the group rebalances a commit is refused for a moment:
     /// commit again later. A fenced member's commits are refused for good.
     pub async fn commit(&self, commits: &[Commit]) -> Result<(), Error> {
-        let (coordinator, request) = self.commit_request(commits)?;
-        let lane = Lane::Member(self.lane);
-        let answer = self.client.call(coordinator, lane, OFFSET_COMMIT_VERSION, &request).await?;
-        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-        match partitions.filter_map(|partition| partition.error_code.err()).next() {
-            None => Ok(()),
-            Some(code) => Err(Error::refused("OffsetCommit", format!("group {} (--group)", self.group), code)),
-        }
+        self.wire.commit(commits).await
     }
 
     /// Stops fetching, leaves the group and waits until both have happened. Commit before.
     pub async fn close(&self) {
         self.closing.cancel();
         self.tasks.wait().await;
-        self.client.close_lanes(&[Lane::Fetch(self.lane), Lane::Member(self.lane), Lane::Join(self.lane)]);
+        let lane = self.wire.lane;
+        self.wire.client.close_lanes(&[Lane::Fetch(lane), Lane::Member(lane), Lane::Join(lane)]);
     }
-
-    fn commit_request(&self, commits: &[Commit]) -> Result<(BrokerId, OffsetCommitRequest), Error> {
-        let membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
-        let coordinator = membership
-            .coordinator
-            .ok_or_else(|| Error::NoLeader(format!("the coordinator of group {}", self.group)))?;
-        let mut request = OffsetCommitRequest::default();
-        request.group_id = GroupId(StrBytes::from_string(self.group.to_string()));
-        request.generation_id_or_member_epoch = membership.generation;
-        request.member_id = membership.member_id.clone();
-        request.group_instance_id = self.instance_id.as_ref().map(|id| StrBytes::from_string(id.to_string()));
-        request.topics = commit_topics(commits);
-        Ok((coordinator, request))
-    }
-}
-
-fn commit_topics(commits: &[Commit]) -> Vec<OffsetCommitRequestTopic> {
-    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-    for commit in commits {
-        let name = &*commit.partition.topic;
-        let position = topics.iter().position(|topic| topic.name.as_str() == name).unwrap_or_else(|| {
-            let mut topic = OffsetCommitRequestTopic::default();
-            topic.name = TopicName(StrBytes::from_string(name.to_owned()));
-            topics.push(topic);
-            topics.len() - 1
-        });
-        let mut partition = OffsetCommitRequestPartition::default();
-        partition.partition_index = commit.partition.partition.0;
-        partition.committed_offset = commit.offset.0;
-        partition.committed_metadata = Some(StrBytes::from_string(commit.metadata.clone()));
-        topics[position].partitions.push(partition);
-    }
-    topics
 }

@@ -10,10 +10,11 @@ use kafka_protocol::messages::consumer_group_heartbeat_response::TopicPartitions
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::join_group_response::JoinGroupResponse;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest,
-    TopicName,
+    ConsumerGroupHeartbeatRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
+    SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
@@ -23,8 +24,9 @@ use super::codec::{self, Subscription};
 use super::consumer_protocol::Report;
 use super::machine::{Beat, JoinAnswer, Joined, Leads};
 use crate::cluster::{Client, Lane, TopicMetadata};
+use crate::consumer::Commit;
 use crate::coordinator;
-use crate::error::{Error, is_transient};
+use crate::error::Error;
 use crate::types::{BrokerId, PartitionId, TopicPartition};
 
 /// JoinGroup 9 tells the leader that came back to leave the assignment as it is (KIP-814).
@@ -33,6 +35,8 @@ const SYNC_VERSION: i16 = 5;
 const HEARTBEAT_VERSION: i16 = 4;
 const LEAVE_VERSION: i16 = 5;
 const CONSUMER_HEARTBEAT_VERSION: i16 = 1;
+/// OffsetCommit 9 takes member epochs (KIP-848), and is the last version before topic ids took the place of names.
+const OFFSET_COMMIT_VERSION: i16 = 9;
 const PROTOCOL_TYPE: &str = "consumer";
 /// Leaving is a courtesy to the others: the session time-out does the same, later.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -145,6 +149,25 @@ impl Wire {
         match answer.error_code.err() {
             None => Ok(Beat::default()),
             Some(code) => Err(self.refused("Heartbeat", code)),
+        }
+    }
+
+    /// Commits in the generation that the member is in at the moment.
+    pub(crate) async fn commit(&self, commits: &[Commit]) -> Result<(), Error> {
+        let mut request = OffsetCommitRequest::default();
+        request.group_id = self.group_id();
+        request.group_instance_id = self.instance_id();
+        self.with_membership(|membership| {
+            request.generation_id_or_member_epoch = membership.generation;
+            request.member_id = membership.member_id.clone();
+        });
+        request.topics = commit_topics(commits);
+        let limit = self.client.config().request_timeout;
+        let answer = self.call(Lane::Member(self.lane), OFFSET_COMMIT_VERSION, &request, limit).await?;
+        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        match partitions.filter_map(|partition| partition.error_code.err()).next() {
+            None => Ok(()),
+            Some(code) => Err(self.refused("OffsetCommit", code)),
         }
     }
 
@@ -279,11 +302,7 @@ impl Wire {
     }
 
     fn refused(&self, api: &'static str, code: ResponseError) -> Error {
-        let is_about_the_member = matches!(
-            code,
-            ResponseError::RebalanceInProgress | ResponseError::UnknownMemberId | ResponseError::IllegalGeneration
-        );
-        if is_transient(code) && !is_about_the_member {
+        if matches!(code, ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable) {
             self.forget_coordinator();
         }
         Error::refused(api, format!("group {} (--group)", self.group), code)
@@ -332,6 +351,25 @@ fn unreadable(error: &codec::Malformed) -> Error {
 
 fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+fn commit_topics(commits: &[Commit]) -> Vec<OffsetCommitRequestTopic> {
+    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+    for commit in commits {
+        let name = &*commit.partition.topic;
+        let position = topics.iter().position(|topic| topic.name.as_str() == name).unwrap_or_else(|| {
+            let mut topic = OffsetCommitRequestTopic::default();
+            topic.name = TopicName(StrBytes::from_string(name.to_owned()));
+            topics.push(topic);
+            topics.len() - 1
+        });
+        let mut partition = OffsetCommitRequestPartition::default();
+        partition.partition_index = commit.partition.partition.0;
+        partition.committed_offset = commit.offset.0;
+        partition.committed_metadata = Some(StrBytes::from_string(commit.metadata.clone()));
+        topics[position].partitions.push(partition);
+    }
+    topics
 }
 
 /// When an exchange began, beside its answer.

@@ -1,111 +1,13 @@
 //! Several members of one group on a real broker: who owns what, and who takes over.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka::{
-    ClassicConfig, Client, Commit, Consumer, ConsumerConfig, FetchConfig, GroupEvent, GroupProtocol, Offset,
-    PartitionId, TopicPartition, TopicSpec,
-};
+use kafka::{Commit, Offset, PartitionId, TopicPartition};
 use tokio::time::Instant;
 
+use crate::member::{DEADLINE, Member, PARTITIONS, next_event, settle, topic};
 use crate::support;
-
-const PARTITIONS: i32 = 12;
-const SESSION: Duration = Duration::from_secs(6);
-/// Far more than any step takes: a bound for a condition, not a measure.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// A member that does what a good reader does: takes what it is given, hands back when asked.
-struct Member {
-    consumer: Consumer,
-    owned: BTreeSet<i32>,
-}
-
-impl Member {
-    fn join(bootstrap: &str, topic: &str) -> Self {
-        let config = ConsumerConfig {
-            group: format!("{topic}-group"),
-            topics: vec![Arc::from(topic)],
-            instance_id: None,
-            protocol: GroupProtocol::Classic(ClassicConfig {
-                session_timeout: SESSION,
-                heartbeat_interval: Duration::from_millis(300),
-                ..ClassicConfig::default()
-            }),
-            rebalance_timeout: Duration::from_secs(10),
-            fetch: FetchConfig {
-                min_bytes: 1,
-                max_wait: Duration::from_millis(20),
-                max_bytes: 1 << 20,
-                partition_max_bytes: 1 << 18,
-                interval: Duration::from_millis(5),
-            },
-        };
-        let client = Client::new(support::config(bootstrap, "group-test"));
-        Self { consumer: Consumer::join(client, config), owned: BTreeSet::new() }
-    }
-
-    fn take(&mut self, event: GroupEvent) {
-        let id = |partition: &TopicPartition| partition.partition.0;
-        match event {
-            GroupEvent::Assigned(assigned) => {
-                for assigned in assigned {
-                    let start = assigned.committed.map_or(Offset(0), |committed| committed.offset);
-                    self.consumer.handle.start(&assigned.partition, start);
-                    assert!(self.owned.insert(id(&assigned.partition)), "{} was ours already", assigned.partition);
-                }
-            }
-            GroupEvent::Revoked(revocation) => {
-                for partition in &revocation.partitions {
-                    self.consumer.handle.stop(partition);
-                    assert!(self.owned.remove(&id(partition)), "{partition} was not ours");
-                }
-                revocation.finish();
-            }
-            GroupEvent::Lost(partitions) => partitions.iter().for_each(|partition| {
-                self.owned.remove(&id(partition));
-            }),
-            GroupEvent::Trouble(error) => eprintln!("trouble: {error}"),
-            GroupEvent::Failed(error) => panic!("{error}"),
-        }
-    }
-}
-
-/// Serves the members' events until each partition is owned by exactly one of them and the shares are even. Fails the
-/// moment two own the same.
-async fn settle(members: &mut [Member]) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let all: Vec<i32> = members.iter().flat_map(|member| member.owned.iter().copied()).collect();
-        let distinct: BTreeSet<i32> = all.iter().copied().collect();
-        assert_eq!(all.len(), distinct.len(), "two members own the same partition");
-        let sizes = members.iter().map(|member| member.owned.len());
-        let even = sizes.clone().max().unwrap_or(0) - sizes.min().unwrap_or(0) <= 1;
-        if distinct.len() == usize::try_from(PARTITIONS).unwrap() && even {
-            return;
-        }
-        assert!(Instant::now() < deadline, "not settled: {:?}", members.iter().map(|m| &m.owned).collect::<Vec<_>>());
-        let (index, event) = next_event(members).await;
-        members[index].take(event);
-    }
-}
-
-async fn next_event(members: &mut [Member]) -> (usize, GroupEvent) {
-    let waiting = members.iter_mut().enumerate().map(|(index, member)| {
-        Box::pin(async move { (index, member.consumer.events.recv().await.expect("the member lives")) })
-    });
-    let waiting = futures::future::select_all(waiting);
-    tokio::time::timeout(DEADLINE, waiting).await.expect("an event comes").0
-}
-
-async fn topic(bootstrap: &str, name: &str) -> Client {
-    let client = Client::new(support::config(bootstrap, "group-test"));
-    let spec = TopicSpec { name: name.to_owned(), partitions: PARTITIONS, replication: None, settings: vec![] };
-    client.create_topic(&spec).await.unwrap();
-    client
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_then_three_members_own_every_partition_once_and_the_rest_takes_over() {

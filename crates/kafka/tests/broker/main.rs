@@ -4,4 +4,7 @@
 mod admin;
 mod group;
 mod lag;
+mod load;
+mod member;
+mod protocols;
 mod support;

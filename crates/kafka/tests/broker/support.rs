@@ -40,7 +40,7 @@ pub(crate) async fn produce_numbered(bootstrap: &str, topic: &str, partitions: i
     usize::try_from(partitions).unwrap() * per_partition
 }
 
-fn now() -> rskafka::chrono::DateTime<rskafka::chrono::Utc> {
+pub(crate) fn now() -> rskafka::chrono::DateTime<rskafka::chrono::Utc> {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     rskafka::chrono::DateTime::from_timestamp_millis(i64::try_from(since_epoch.as_millis()).unwrap()).unwrap()
 }
