@@ -47,8 +47,8 @@ pub struct MembershipArgs {
     #[arg(long, value_name = "DURATION", value_parser = service::duration(SESSION_MIN..=SESSION_MAX))]
     pub session_timeout: Option<Duration>,
 
-    /// Interval of the heartbeats to the group; at most a third of --session-timeout [default: 2s; with --group-protocol
-    /// consumer the broker's]
+    /// Interval of the heartbeats to the group; at most a third of --session-timeout. While records flow and after a
+    /// rebalance, 400ms if that is less [default: 2s; with --group-protocol consumer the broker's]
     #[arg(long, value_name = "DURATION", value_parser = service::duration(HEARTBEAT_MIN..=SESSION_MAX))]
     pub heartbeat_interval: Option<Duration>,
 

@@ -33,6 +33,14 @@ use crate::types::TopicPartition;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How often the leader looks for new partitions of its topics, and members measure their load.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Members hear of a rebalance by their heartbeats, and until the last one has heard of it what moves has no owner. So
+/// those that just took part in a rebalance (another may follow: what is released has to be given out) and those that
+/// have records flowing ask more often than the session needs it.
+const NOTICE_INTERVAL: Duration = Duration::from_millis(400);
+/// How long after a rebalance.
+const FOLLOW_UP: Duration = Duration::from_secs(3);
+/// How long after a commit.
+const FLOWING: Duration = Duration::from_secs(1);
 /// Interval of the consumer protocol's heartbeats until the coordinator has said its own.
 const FIRST_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -60,6 +68,7 @@ pub(crate) struct MemberTask {
     heartbeat_again: bool,
     heartbeat_at: Instant,
     heartbeat_interval: Duration,
+    synced_at: Option<Instant>,
     look: Option<BoxFuture<'static, Sighting>>,
     look_at: Instant,
     meter: RateMeter,
@@ -99,6 +108,7 @@ impl MemberTask {
             heartbeat_again: false,
             heartbeat_at: now + heartbeat_interval,
             heartbeat_interval,
+            synced_at: None,
             look: None,
             look_at: now + LOOK_INTERVAL,
             meter: RateMeter::default(),
@@ -131,7 +141,7 @@ impl MemberTask {
                     }
                 }
                 () = tokio::time::sleep_until(self.heartbeat_at) => {
-                    self.heartbeat_at = Instant::now() + self.heartbeat_interval;
+                    self.heartbeat_at = Instant::now() + self.next_heartbeat();
                     self.take(Input::HeartbeatDue);
                 }
                 () = sleep_until_some(session_deadline) => self.take(Input::SessionOver),
@@ -156,6 +166,10 @@ impl MemberTask {
         {
             self.heartbeat_interval = interval;
         }
+        if let Input::Synced { answer: Ok(_), .. } = &input {
+            self.synced_at = Some(Instant::now());
+            self.heartbeat_at = Instant::now() + self.next_heartbeat();
+        }
         let actions = match &mut self.machine {
             Machine::Classic(member) => member.on(input, Instant::now()),
             Machine::Consumer(member) => member.on(input),
@@ -178,6 +192,15 @@ impl MemberTask {
                 membership.member_id = StrBytes::from_string(member_id.to_owned());
             }
         });
+    }
+
+    fn next_heartbeat(&self) -> Duration {
+        let within = |since: Option<Instant>, time| since.is_some_and(|since| since.elapsed() < time);
+        let committed_at = self.wire.with_membership(|membership| membership.committed_at);
+        // By the consumer protocol the coordinator says how often it wants to hear from us.
+        let is_asking = matches!(self.machine, Machine::Classic(_))
+            && (within(self.synced_at, FOLLOW_UP) || within(committed_at, FLOWING));
+        if is_asking { self.heartbeat_interval.min(NOTICE_INTERVAL) } else { self.heartbeat_interval }
     }
 
     fn session_deadline(&self) -> Option<Instant> {

@@ -51,6 +51,8 @@ pub(crate) struct Membership {
     pub(crate) member_id: StrBytes,
     /// Generation (classic protocol) or member epoch (consumer protocol).
     pub(crate) generation: i32,
+    /// When the last commit was taken: records are flowing.
+    pub(crate) committed_at: Option<Instant>,
 }
 
 /// The way to the coordinator of one member's group; clones share what is known of it.
@@ -166,7 +168,10 @@ impl Wire {
         let answer = self.call(Lane::Member(self.lane), OFFSET_COMMIT_VERSION, &request, limit).await?;
         let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
         match partitions.filter_map(|partition| partition.error_code.err()).next() {
-            None => Ok(()),
+            None => {
+                self.with_membership(|membership| membership.committed_at = Some(Instant::now()));
+                Ok(())
+            }
             Some(code) => Err(self.refused("OffsetCommit", code)),
         }
     }
