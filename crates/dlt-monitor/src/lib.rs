@@ -15,10 +15,8 @@ mod monitor;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::topics::{self, Mode, Plan};
-use kafka::{Client, ClientConfig, ErrorKind};
 use pipeline::{Policy, Settings};
-use service::{Component, Context, Info};
+use service::{Context, Info};
 
 pub use config::Flags;
 pub use error::Error;
@@ -44,8 +42,6 @@ const LINGER_MAX: Duration = Duration::from_millis(5);
 const FETCH_MIN_BYTES: i32 = 1;
 /// One batch at a time: the log keeps the order in which letters arrived.
 const WRITERS: usize = 1;
-/// Pause between attempts while Kafka is away.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Watches until shutdown.
 ///
@@ -53,33 +49,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// What waiting does not help with: missing rights, topics that contradict `--topic-create check`.
 pub async fn run(flags: Flags, context: Context) -> Result<(), Error> {
     let metrics = LetterMetrics::new(&flags.common.topic);
-    let kafka = context.health.component("kafka");
-    let topics = ensure_topics(&flags, &kafka);
-    match context.shutdown.run_until_cancelled(topics).await {
-        Some(ensured) => ensured?,
-        None => return Ok(()),
-    }
     pipeline::run(settings(&flags), LetterDecoder, Arc::new(LetterSink::new(metrics)), context).await
-}
-
-/// Makes sure of the source topic and its dead letter topic together: alone, the latter would be made by the rules of a
-/// source.
-async fn ensure_topics(flags: &Flags, kafka: &Component) -> Result<(), Error> {
-    let client = Client::new(ClientConfig::new(flags.common.brokers.clone(), INFO.name));
-    let topic = flags.common.topic.clone();
-    let dead_letter_topic = Some(flags.pipeline.dead_letter_topic(&topic));
-    let plan = Plan { topic, partitions: flags.pipeline.topic_partitions, dead_letter_topic };
-    loop {
-        match topics::ensure(&client, flags.pipeline.topic_create, &plan).await {
-            Ok(outcome) => {
-                outcome.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                return Ok(());
-            }
-            Err(error) if error.kind() == ErrorKind::Fatal => return Err(error.into()),
-            Err(error) => kafka.not_ready(error.to_string()),
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
 }
 
 fn settings(flags: &Flags) -> Settings {
@@ -95,9 +65,6 @@ fn settings(flags: &Flags) -> Settings {
     Settings {
         topic: flags.pipeline.dead_letter_topic(&flags.common.topic).into(),
         dead_letter_topic: None,
-        // Both topics were made sure of; here one partition is as good as many.
-        topic_create: Mode::Off,
-        topic_partitions: 1,
         ..settings
     }
 }

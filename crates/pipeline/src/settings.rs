@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::topics::Mode;
+use kafka::topics::{Mode, Plan};
 
 use crate::freshness::Freshness;
 use crate::membership::{Membership, MembershipArgs};
@@ -102,8 +102,8 @@ pub struct Settings {
     pub dead_letter_topic: Option<String>,
     /// What to do about missing topics.
     pub topic_create: Mode,
-    /// Partitions that the topic should have.
-    pub topic_partitions: i32,
+    /// The topics that are made sure of before the first record; for a writer, what it reads and its dead letters.
+    pub topics: Plan,
     /// Bounds of what is fetched and not yet written.
     pub pause_above: u64,
     /// See [`PipelineArgs::resume_below`].
@@ -134,7 +134,11 @@ impl Settings {
             topic: Arc::from(common.topic.as_str()),
             dead_letter_topic: Some(args.dead_letter_topic(&common.topic)),
             topic_create: args.topic_create,
-            topic_partitions: args.topic_partitions,
+            topics: Plan {
+                topic: common.topic.clone(),
+                dead_letter_topic: Some(args.dead_letter_topic(&common.topic)),
+                partitions: args.topic_partitions,
+            },
             pause_above: args.pause_above,
             resume_below: args.resume_below,
             buffer_bytes: args.buffer_bytes as u64,

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::topics::Plan;
 use kafka::{Client, ClientConfig, DeadLetterConfig, DeadLetterPublisher, ErrorKind, Producer, ProducerConfig, topics};
 use service::{Component, Context};
 
@@ -52,12 +51,8 @@ async fn prepare<S: Sink>(
     sink: &S,
     reports: &Reports,
 ) -> Result<Option<DeadLetterPublisher>, Error> {
-    let plan = Plan {
-        topic: settings.topic.to_string(),
-        dead_letter_topic: settings.dead_letter_topic.clone(),
-        partitions: settings.topic_partitions,
-    };
-    let topics = wait_for_kafka(&reports.kafka, || topics::ensure(client, settings.topic_create, &plan)).await?;
+    let topics =
+        wait_for_kafka(&reports.kafka, || topics::ensure(client, settings.topic_create, &settings.topics)).await?;
     topics.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let letters = match &settings.dead_letter_topic {
         Some(topic) => Some(wait_for_kafka(&reports.kafka, || publisher(settings, client, topic)).await?),
