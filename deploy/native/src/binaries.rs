@@ -14,19 +14,32 @@ use crate::{Error, paths};
 /// What the compiler said, or that the binary is not there and what builds it.
 pub fn service_binary(name: &str) -> Result<PathBuf, Error> {
     static BUILT: Mutex<bool> = Mutex::new(false);
+    find(name, "--bins", "", &BUILT)
+}
+
+/// The same for an example: a program that tests start and nobody ships.
+///
+/// # Errors
+/// See [`service_binary`].
+pub fn example_binary(name: &str) -> Result<PathBuf, Error> {
+    static BUILT: Mutex<bool> = Mutex::new(false);
+    find(name, "--examples", "examples", &BUILT)
+}
+
+fn find(name: &str, which: &str, subdir: &str, built: &Mutex<bool>) -> Result<PathBuf, Error> {
     let profile_dir = profile_dir();
     if let Some(cargo) = env::var_os("CARGO") {
-        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut built = built.lock().unwrap_or_else(PoisonError::into_inner);
         if !*built {
-            build(Path::new(&cargo), &profile_dir)?;
+            build(Path::new(&cargo), which, &profile_dir)?;
             *built = true;
         }
     }
-    let binary = profile_dir.join(name);
+    let binary = profile_dir.join(subdir).join(name);
     if binary.is_file() {
         return Ok(binary);
     }
-    Err(Error::Missing(format!("{} is not there: build it with `cargo build --workspace --bins`", binary.display())))
+    Err(Error::Missing(format!("{} is not there: build it with `cargo build --workspace {which}`", binary.display())))
 }
 
 /// `target/debug` or `target/release`: where the running program lies, or above its `deps`.
@@ -40,13 +53,13 @@ fn profile_dir() -> PathBuf {
 }
 
 /// All at once: one by one, each would be built with features of its own, and most dependencies five times.
-fn build(cargo: &Path, profile_dir: &Path) -> Result<(), Error> {
+fn build(cargo: &Path, which: &str, profile_dir: &Path) -> Result<(), Error> {
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         None | Some("debug") => "dev",
         Some(profile) => profile,
     };
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile])
+        .args(["build", "--quiet", "--workspace", which, "--profile", profile])
         .current_dir(paths::root_dir())
         .stdin(Stdio::null())
         .output()
@@ -55,5 +68,5 @@ fn build(cargo: &Path, profile_dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let detail = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Error::Step { what: "building the services".to_owned(), detail })
+    Err(Error::Step { what: format!("cargo build --workspace {which}"), detail })
 }

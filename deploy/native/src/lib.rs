@@ -25,7 +25,7 @@ mod wait;
 
 pub use nix::sys::signal::Signal;
 
-pub use self::binaries::service_binary;
+pub use self::binaries::{example_binary, service_binary};
 pub use self::error::Error;
 pub use self::kafka::{Broker, Kafka, KafkaOptions};
 pub use self::paths::{native_dir, root_dir, stack_dir, target_dir};

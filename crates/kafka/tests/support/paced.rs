@@ -9,11 +9,19 @@ use tokio::time::Instant;
 
 use crate::load::{Outcomes, record};
 
-const KEYS: u32 = 20;
+/// How many drivers, and how often each of them reports.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) keys: u32,
+    pub(crate) every: Duration,
+}
+
+/// Few keys in quick succession.
+const STANDARD: Shape = Shape { keys: 20, every: Duration::from_millis(5) };
 /// Nothing that a test waits for takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Enqueues records of all keys, one each 5 ms, until told to stop; every record's outcome is awaited.
+/// Enqueues a record of each key at a time until told to stop; every record's outcome is awaited.
 pub(crate) struct Load {
     stop: tokio::sync::watch::Sender<bool>,
     task: tokio::task::JoinHandle<Outcomes>,
@@ -21,17 +29,21 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(producer: &Producer, topic: &str) -> Self {
+        Self::start_as(STANDARD, producer, topic)
+    }
+
+    pub(crate) fn start_as(shape: Shape, producer: &Producer, topic: &str) -> Self {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let (producer, topic): (_, Arc<str>) = (producer.clone(), topic.into());
         let task = tokio::spawn(async move {
             let mut tasks = Vec::new();
-            let mut pace = tokio::time::interval(Duration::from_millis(5));
+            let mut pace = tokio::time::interval(shape.every);
             for number in 0.. {
                 if *stopped.borrow() {
                     break;
                 }
                 pace.tick().await;
-                for key in 0..KEYS {
+                for key in 0..shape.keys {
                     let key = format!("driver-{key}");
                     if let Ok(delivery) = producer.enqueue(record(&topic, &key, number)) {
                         tasks.push(tokio::spawn(async move { ((key, number), delivery.await) }));
