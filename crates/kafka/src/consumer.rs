@@ -32,6 +32,9 @@ const EVENT_QUEUE: usize = 16;
 /// Fetch responses that may wait for the reader, besides the one that it works on.
 const FETCHED_QUEUE: usize = 1;
 
+/// Long enough to finish what is in flight, short enough for the others to wait.
+const REBALANCE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// How a member joins and reads.
 #[derive(Debug, Clone)]
 pub struct ConsumerConfig {
@@ -48,6 +51,20 @@ pub struct ConsumerConfig {
     pub rebalance_timeout: Duration,
     /// How records are fetched.
     pub fetch: FetchConfig,
+}
+
+impl ConsumerConfig {
+    /// A member of `group` that reads `topics` with the settings of [`ClassicConfig`] and [`FetchConfig`] by default.
+    pub fn new(group: impl Into<String>, topics: Vec<Arc<str>>) -> Self {
+        Self {
+            group: group.into(),
+            topics,
+            instance_id: None,
+            protocol: GroupProtocol::Classic(ClassicConfig::default()),
+            rebalance_timeout: REBALANCE_TIMEOUT,
+            fetch: FetchConfig::default(),
+        }
+    }
 }
 
 /// Kafka's two group protocols.

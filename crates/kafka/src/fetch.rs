@@ -52,6 +52,19 @@ pub struct FetchConfig {
     pub interval: Duration,
 }
 
+impl Default for FetchConfig {
+    /// A lone record comes at once, a stream of them in answers of 10 kB or every 20 ms.
+    fn default() -> Self {
+        Self {
+            min_bytes: 10_000,
+            max_wait: Duration::from_millis(20),
+            max_bytes: 8 << 20,
+            partition_max_bytes: 1 << 20,
+            interval: Duration::from_millis(5),
+        }
+    }
+}
+
 /// Which life of a partition a fetch belongs to: it changes with every start, so that late answers are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation(pub u64);

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use kafka::{
-    ClassicConfig, Client, ClientConfig, CommitMetadata, Consumer, ConsumerConfig, ErrorKind, FetchConfig, GroupProtocol, Offset, PartitionId,
-    TopicPartition, TopicSpec,
+    Client, ClientConfig, CommitMetadata, Consumer, ConsumerConfig, ErrorKind, Offset, PartitionId, TopicPartition,
+    TopicSpec,
 };
 use lag_exporter::{Flags, INFO};
 use native::{KafkaOptions, Stack, StackOptions};
@@ -184,27 +184,10 @@ async fn a_group_that_never_ran_lags_by_all_that_the_topic_holds() {
 async fn a_group_that_has_joined_and_never_committed_lags_by_all_that_its_topic_holds() {
     create("joined", &[20, 3]).await;
     let exporter = Exporter::start(&bootstrap(), "join*", &[]).await;
-    let member = Consumer::join(client(), member_of("joiner", "joined"));
+    let member = Consumer::join(client(), ConsumerConfig::new("joiner", vec!["joined".into()]));
     let sum = r#"kafka_consumer_group_lag{group="joiner"}"#;
     exporter.until("lag", |exporter| exporter.value(sum) == Some(23.0)).await;
     member.handle.close().await;
-}
-
-fn member_of(group: &str, topic: &str) -> ConsumerConfig {
-    ConsumerConfig {
-        group: group.to_owned(),
-        topics: vec![topic.into()],
-        instance_id: None,
-        protocol: GroupProtocol::Classic(ClassicConfig::default()),
-        rebalance_timeout: Duration::from_secs(10),
-        fetch: FetchConfig {
-            min_bytes: 1,
-            max_wait: Duration::from_millis(100),
-            max_bytes: 1 << 20,
-            partition_max_bytes: 1 << 20,
-            interval: Duration::from_millis(10),
-        },
-    }
 }
 
 #[tokio::test]

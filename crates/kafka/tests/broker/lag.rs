@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kafka::{
-    ClassicConfig, Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, FetchConfig, GroupEvent,
-    GroupProtocol, Offset, OffsetSpec, PartitionId, TopicPartition, TopicSpec,
+    Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, Offset, OffsetSpec, PartitionId,
+    TopicPartition, TopicSpec,
 };
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
@@ -144,7 +144,7 @@ async fn a_group_is_listed_described_and_deleted() {
 async fn a_group_with_members_shows_them_and_keeps_its_offsets() {
     let client = client();
     topic(&client, "joined", &[5, 5]).await;
-    let mut member = Consumer::join(client.clone(), member_of("live", "joined"));
+    let mut member = Consumer::join(client.clone(), ConsumerConfig::new("live", vec!["joined".into()]));
     let assigned = loop {
         match member.events.recv().await.unwrap() {
             GroupEvent::Assigned(assigned) if !assigned.is_empty() => break assigned,
@@ -163,23 +163,6 @@ async fn a_group_with_members_shows_them_and_keeps_its_offsets() {
     assert!(refused.to_string().contains("group live") && refused.to_string().contains("members"), "{refused}");
     member.handle.close().await;
     commit(&client, "live", &[(at("joined", 0), Offset(1), String::new())]).await;
-}
-
-fn member_of(group: &str, topic: &str) -> ConsumerConfig {
-    ConsumerConfig {
-        group: group.to_owned(),
-        topics: vec![topic.into()],
-        instance_id: None,
-        protocol: GroupProtocol::Classic(ClassicConfig::default()),
-        rebalance_timeout: Duration::from_secs(10),
-        fetch: FetchConfig {
-            min_bytes: 1,
-            max_wait: Duration::from_millis(100),
-            max_bytes: 1 << 20,
-            partition_max_bytes: 1 << 20,
-            interval: Duration::from_millis(10),
-        },
-    }
 }
 
 #[tokio::test]

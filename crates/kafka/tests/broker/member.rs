@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::{
-    ClassicConfig, Client, Consumer, ConsumerConfig, FetchConfig, GroupEvent, GroupProtocol, Offset, TopicPartition,
-    TopicSpec,
+    ClassicConfig, Client, Consumer, ConsumerConfig, GroupEvent, GroupProtocol, Offset, TopicPartition, TopicSpec,
 };
 use tokio::time::Instant;
 
@@ -40,18 +39,9 @@ impl Member {
 
     pub(crate) fn join_by(bootstrap: &str, topic: &str, protocol: GroupProtocol, instance_id: Option<&str>) -> Self {
         let config = ConsumerConfig {
-            group: format!("{topic}-group"),
-            topics: vec![Arc::from(topic)],
             instance_id: instance_id.map(Arc::from),
             protocol,
-            rebalance_timeout: Duration::from_secs(10),
-            fetch: FetchConfig {
-                min_bytes: 1,
-                max_wait: Duration::from_millis(20),
-                max_bytes: 1 << 20,
-                partition_max_bytes: 1 << 18,
-                interval: Duration::from_millis(5),
-            },
+            ..ConsumerConfig::new(format!("{topic}-group"), vec![Arc::from(topic)])
         };
         let client = Client::new(support::config(bootstrap, "group-test"));
         Self { consumer: Consumer::join(client, config), owned: BTreeSet::new() }

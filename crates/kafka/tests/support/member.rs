@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kafka::{
-    AssignedPartition, Client, ClientConfig, Commit, Consumer, ConsumerConfig, FetchConfig, Fetched, GroupEvent,
-    Incarnation, Offset, PartitionId, Revocation, TopicPartition,
+    AssignedPartition, Assignor, ClassicConfig, Client, ClientConfig, Commit, Consumer, ConsumerConfig, Fetched,
+    GroupEvent, GroupProtocol, Incarnation, Offset, PartitionId, Revocation, TopicPartition,
 };
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ pub(crate) struct MemberOptions {
     pub(crate) group: String,
     pub(crate) topic: String,
     pub(crate) client_id: String,
+    pub(crate) assignors: Vec<Assignor>,
     pub(crate) session_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) rebalance_timeout: Duration,
@@ -42,6 +43,7 @@ impl MemberOptions {
             group: format!("{topic}-group"),
             topic: topic.to_owned(),
             client_id: client_id.to_owned(),
+            assignors: ClassicConfig::default().assignors,
             session_timeout: Duration::from_secs(6),
             heartbeat_interval: Duration::from_millis(500),
             rebalance_timeout: Duration::from_secs(20),
@@ -65,6 +67,7 @@ impl MemberOptions {
             group: group.clone(),
             topic: topic.clone(),
             client_id: client_id.clone(),
+            assignors: ClassicConfig::default().assignors,
             session_timeout: time(session)?,
             heartbeat_interval: time(heartbeat)?,
             rebalance_timeout: time(rebalance)?,
@@ -79,18 +82,14 @@ impl MemberOptions {
 
     fn consumer_config(&self) -> ConsumerConfig {
         ConsumerConfig {
-            group: self.group.clone(),
-            topics: vec![Arc::from(self.topic.as_str())],
-            session_timeout: self.session_timeout,
-            heartbeat_interval: self.heartbeat_interval,
+            protocol: GroupProtocol::Classic(ClassicConfig {
+                assignors: self.assignors.clone(),
+                session_timeout: self.session_timeout,
+                heartbeat_interval: self.heartbeat_interval,
+                ..ClassicConfig::default()
+            }),
             rebalance_timeout: self.rebalance_timeout,
-            fetch: FetchConfig {
-                min_bytes: 1,
-                max_wait: Duration::from_millis(20),
-                max_bytes: 1 << 20,
-                partition_max_bytes: 1 << 18,
-                interval: Duration::from_millis(5),
-            },
+            ..ConsumerConfig::new(self.group.clone(), vec![Arc::from(self.topic.as_str())])
         }
     }
 }
