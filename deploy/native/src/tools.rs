@@ -20,6 +20,8 @@ pub struct Tools {
     pub java: PathBuf,
     /// Its version.
     pub java_version: String,
+    /// Its compiler.
+    pub javac: PathBuf,
     /// The jars of Apache Kafka.
     pub kafka_lib: PathBuf,
     /// `redis-server`.
@@ -57,7 +59,8 @@ fn recall() -> Option<Tools> {
     let native = paths::native_dir();
     let tools = parse(&fs::read_to_string(native.join("tools")).ok()?, native.join("kafka/lib"))?;
     let is_there = |path: &Path| path.exists();
-    let programs = is_there(&tools.java) && is_there(&tools.redis) && is_there(&tools.postgres.join("initdb"));
+    let java = is_there(&tools.java) && is_there(&tools.javac);
+    let programs = java && is_there(&tools.redis) && is_there(&tools.postgres.join("initdb"));
     let kafka = fs::read_to_string(tools.kafka_lib.join("pom.xml")).is_ok_and(|pom| pom == POM);
     (programs && kafka).then_some(tools)
 }
@@ -68,6 +71,7 @@ fn parse(text: &str, kafka_lib: PathBuf) -> Option<Tools> {
     Some(Tools {
         java: value("java")?.into(),
         java_version: value("java_version")?,
+        javac: value("javac")?.into(),
         kafka_lib,
         redis: value("redis")?.into(),
         redis_version: value("redis_version")?,
@@ -100,7 +104,7 @@ mod tests {
     use super::*;
 
     const FOUND: &str =
-        "java=/j\njava_version=17.0.1\nredis=/r\nredis_version=7.2\npostgres=/p\npostgres_version=16.1\n";
+        "java=/j\njava_version=17.0.1\njavac=/jc\nredis=/r\nredis_version=7.2\npostgres=/p\npostgres_version=16.1\n";
 
     #[test]
     fn every_tool_is_read_from_what_the_installation_wrote() {

@@ -47,7 +47,7 @@ async fn kafkas_own_tool_shows_members_hosts_assignor_and_lag() {
     let state = describe(&stack, &["--state"]).await;
     let [state] = state.as_slice() else { panic!("{state:?}") };
     assert_eq!((state["STATE"].as_str(), state["#MEMBERS"].as_str()), ("Stable", "2"));
-    assert_eq!(state["ASSIGNMENT-STRATEGY"], "cooperative-sticky");
+    assert_eq!(state["ASSIGNMENT-STRATEGY"], "load-aware");
 
     // Without members the group keeps its offsets, and what comes then is its lag.
     for hand in &mut hands {
