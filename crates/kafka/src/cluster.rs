@@ -18,7 +18,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 
 use crate::config::ClientConfig;
 use crate::connection::Connection;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::types::{BrokerId, PartitionId, TopicPartition};
 
 /// Metadata 10 is the first with topic ids (KIP-516).
@@ -229,9 +229,14 @@ impl Client {
         answer
     }
 
-    /// Sends a request to whichever broker answers.
+    /// Sends a request to whichever broker answers. When none does, what waiting does not help with is told first.
     pub(crate) async fn call_any<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, Error> {
-        let mut last = Error::Config("--brokers is empty".to_owned());
+        let mut told: Option<Error> = None;
+        let mut tell = |error: Error| {
+            if told.as_ref().is_none_or(|told| told.kind() == ErrorKind::Transient) {
+                told = Some(error);
+            }
+        };
         for target in self.candidates() {
             let limit = self.inner.config.request_timeout;
             match self.connection(target, Lane::Short).await {
@@ -239,14 +244,14 @@ impl Client {
                     Ok(answer) => return Ok(answer),
                     Err(error @ (Error::TimedOut { .. } | Error::Disconnected { .. })) => {
                         self.discard(target, Lane::Short, &connection);
-                        last = error;
+                        tell(error);
                     }
                     Err(error) => return Err(error),
                 },
-                Err(error) => last = error,
+                Err(error) => tell(error),
             }
         }
-        Err(last)
+        Err(told.unwrap_or_else(|| Error::Config("--brokers is empty".to_owned())))
     }
 
     /// A number for lanes that belong to one consumer or member alone.
@@ -281,8 +286,12 @@ impl Client {
         let mut slot = slot.lock().await;
         let address = self.address(target)?;
         match slot.as_ref() {
-            Some(live) if !live.is_closed() && live.address() == address => Ok(Arc::clone(live)),
-            _ => {
+            Some(live) if is_usable(live, &address) && !live.is_stale() => Ok(Arc::clone(live)),
+            previous => {
+                if let Some(stale) = previous.filter(|live| is_usable(live, &address)) {
+                    // What it has under way comes first: a producer's batches must arrive in order.
+                    stale.idle().await;
+                }
                 let opened = Arc::new(Connection::open(&address, &self.inner.config).await?);
                 *slot = Some(Arc::clone(&opened));
                 Ok(opened)
@@ -331,6 +340,10 @@ impl Client {
     fn connections(&self) -> std::sync::MutexGuard<'_, HashMap<(Target, Lane), Slot>> {
         self.inner.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_usable(connection: &Connection, address: &str) -> bool {
+    !connection.is_closed() && connection.address() == address
 }
 
 fn learn_topic(

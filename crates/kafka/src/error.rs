@@ -40,6 +40,38 @@ pub enum Error {
         /// The limit that passed.
         limit_ms: u128,
     },
+    /// The TLS handshake failed, and will again.
+    #[error("no TLS connection to Kafka at {address}: {cause}; check {check}")]
+    Tls {
+        /// `host:port` of the broker.
+        address: String,
+        /// What is wrong with whom.
+        cause: String,
+        /// The flag or setting that decides it.
+        check: &'static str,
+    },
+    /// The broker's port is for another security protocol.
+    #[error("the port of Kafka at {address} is one with {expects}; check --kafka-security and the port in --brokers")]
+    WrongListener {
+        /// `host:port` of the broker.
+        address: String,
+        /// What the port is for: `TLS`, `no TLS`, `SASL (its mechanisms)`, `no SASL`.
+        expects: String,
+    },
+    /// The broker does not believe that we are who we say.
+    #[error("Kafka at {address} does not let user {username} in by {mechanism}: {cause}; check {check}")]
+    Authentication {
+        /// `host:port` of the broker.
+        address: String,
+        /// The user that we claim to be.
+        username: String,
+        /// The SASL mechanism.
+        mechanism: &'static str,
+        /// What the broker said, or what is wrong with what it said.
+        cause: String,
+        /// The flag or setting that decides it.
+        check: &'static str,
+    },
     /// The broker answered with an error code.
     #[error("Kafka refused {api} for {what}: {code:?}{}", hint(*code))]
     Refused {
@@ -70,7 +102,9 @@ pub enum Error {
         needed: i16,
     },
     /// An answer that does not follow the protocol.
-    #[error("an answer of Kafka at {address} cannot be read ({detail}); is this a Kafka broker's plain-text port?")]
+    #[error(
+        "an answer of Kafka at {address} cannot be read ({detail}); check that --brokers names a Kafka broker's port"
+    )]
     Protocol {
         /// `host:port` of the peer.
         address: String,
@@ -93,9 +127,13 @@ impl Error {
             | Self::UnknownBroker(_)
             | Self::NoLeader(_) => ErrorKind::Transient,
             Self::Refused { code, .. } if is_transient(*code) => ErrorKind::Transient,
-            Self::Refused { .. } | Self::UnsupportedVersion { .. } | Self::Protocol { .. } | Self::Config(_) => {
-                ErrorKind::Fatal
-            }
+            Self::Refused { .. }
+            | Self::Tls { .. }
+            | Self::WrongListener { .. }
+            | Self::Authentication { .. }
+            | Self::UnsupportedVersion { .. }
+            | Self::Protocol { .. }
+            | Self::Config(_) => ErrorKind::Fatal,
         }
     }
 
@@ -129,9 +167,9 @@ pub(crate) fn is_transient(code: ResponseError) -> bool {
 
 fn hint(code: ResponseError) -> &'static str {
     match code {
-        ResponseError::TopicAuthorizationFailed => "; grant this user the right on the topic",
-        ResponseError::GroupAuthorizationFailed => "; grant this user the right on the group (--group)",
-        ResponseError::ClusterAuthorizationFailed => "; grant this user the right on the cluster",
+        ResponseError::TopicAuthorizationFailed => "; grant this user the right on the topic (kafka-acls.sh)",
+        ResponseError::GroupAuthorizationFailed => "; grant this user the right on the group (kafka-acls.sh)",
+        ResponseError::ClusterAuthorizationFailed => "; grant this user the right on the cluster (kafka-acls.sh)",
         ResponseError::InvalidGroupId => "; check --group",
         ResponseError::InvalidSessionTimeout => {
             "; the broker's group.min/max.session.timeout.ms do not allow --session-timeout"

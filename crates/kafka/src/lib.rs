@@ -14,16 +14,20 @@ mod fetch;
 mod group;
 mod group_admin;
 mod lag;
+mod listener;
 mod partitioner;
 pub mod producer;
 mod record;
+mod sasl;
+mod scram;
+mod tls;
 pub mod topics;
 mod types;
 
 pub use admin::{Created, MIN_IN_SYNC, REPLICATION, TopicSpec};
 pub use cluster::{Client, PartitionMetadata, TopicMetadata};
 pub use commit_metadata::CommitMetadata;
-pub use config::ClientConfig;
+pub use config::{ClientConfig, Security};
 pub use consumer::{
     AssignedPartition, ClassicConfig, Commit, Consumer, ConsumerConfig, GroupEvent, GroupProtocol, Handle, Revocation,
 };
@@ -39,4 +43,6 @@ pub use producer::{
     RejectReason, Rejected,
 };
 pub use record::{RawBatch, Record, TimestampType, UndecodableBatch};
+pub use sasl::{Sasl, SaslMechanism, Secret};
+pub use tls::{Authorities, BadPem, CertificateChain, PrivateKey, Tls};
 pub use types::{BrokerId, Offset, PartitionId, TopicPartition};

@@ -18,7 +18,7 @@ mod snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::{Client, ClientConfig};
+use kafka::Client;
 use service::{Component, Context, Info};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -47,7 +47,7 @@ pub async fn run(flags: Flags, context: Context) -> Result<(), Error> {
     let board = Arc::new(Board::new(flags.stale_after()));
     let scraped = Arc::clone(&board);
     context.admin.add_metrics(move || scraped.render(Instant::now()));
-    let client = Client::new(ClientConfig::new(flags.common.brokers.clone(), INFO.name));
+    let client = Client::new(flags.common.client_config(INFO.name));
     let task = CollectTask {
         collector: Collector::new(client, flags.groups, flags.common.topic),
         interval: flags.interval,

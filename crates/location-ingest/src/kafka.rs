@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use ::kafka::topics::{self, Mode, Outcome, Plan};
 use ::kafka::{
-    Client, ClientConfig, Compression, Delivery, ErrorKind, OutRecord, ProduceError, Producer, ProducerConfig,
-    RejectReason,
+    Client, Compression, Delivery, ErrorKind, OutRecord, ProduceError, Producer, ProducerConfig, RejectReason,
 };
 use bytes::Bytes;
 use event::DriverLocation;
@@ -71,7 +70,7 @@ impl From<ProduceError> for Unpublished {
 
 /// Starts the producer; [`Watch::run`] brings the topics up and keeps an eye on the cluster.
 pub(crate) fn start(args: &Args, context: &Context) -> (Publisher, Watch) {
-    let client = Client::new(ClientConfig::new(args.common.brokers.clone(), INFO.name));
+    let client = Client::new(args.common.client_config(INFO.name));
     let config = ProducerConfig {
         linger: args.linger,
         linger_max: args.linger_max,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka::ClientConfig;
 use kafka::topics::{Mode, Plan};
 
 use crate::freshness::Freshness;
@@ -94,8 +95,8 @@ pub struct Settings {
     pub service: &'static str,
     /// Version of it: for dead letters.
     pub version: &'static str,
-    /// Brokers to start from.
-    pub brokers: Vec<String>,
+    /// How to reach Kafka.
+    pub kafka: ClientConfig,
     /// The topic that is read.
     pub topic: Arc<str>,
     /// Where records go that can never succeed; `None`: they are counted and left behind (a reader of dead letters).
@@ -130,7 +131,7 @@ impl Settings {
         Self {
             service,
             version,
-            brokers: common.brokers.clone(),
+            kafka: common.client_config(service),
             topic: Arc::from(common.topic.as_str()),
             dead_letter_topic: Some(args.dead_letter_topic(&common.topic)),
             topic_create: args.topic_create,

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::{Client, ClientConfig, DeadLetterConfig, DeadLetterPublisher, ErrorKind, Producer, ProducerConfig, topics};
+use kafka::{Client, DeadLetterConfig, DeadLetterPublisher, ErrorKind, Producer, ProducerConfig, topics};
 use service::{Component, Context};
 
 use crate::backlog::{Backlog, Limits};
@@ -33,7 +33,7 @@ where
     S: Sink<Event = D::Event>,
 {
     let reports = Reports { kafka: context.health.component("kafka"), sink: context.health.component("sink") };
-    let client = Client::new(ClientConfig::new(settings.brokers.clone(), settings.service));
+    let client = Client::new(settings.kafka.clone());
     let starting = prepare(&settings, &client, &*sink, &reports);
     let Some(prepared) = context.shutdown.run_until_cancelled(starting).await else { return Ok(()) };
     let letters = prepared?;

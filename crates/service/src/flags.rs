@@ -9,6 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 
+use crate::security::KafkaArgs;
 use crate::{Info, LogFormat, units};
 
 const SHUTDOWN_TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -46,6 +47,16 @@ pub struct CommonArgs {
     #[arg(long, value_name = "DURATION", default_value = "25s",
           value_parser = units::duration(SHUTDOWN_TIMEOUT_MIN..=SHUTDOWN_TIMEOUT_MAX))]
     pub shutdown_timeout: Duration,
+
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+impl CommonArgs {
+    /// How to reach Kafka as `client_id`: the brokers, and the security that the flags ask for.
+    pub fn client_config(&self, client_id: &str) -> kafka::ClientConfig {
+        kafka::ClientConfig::new(self.brokers.clone(), client_id).secured(self.kafka.security.clone())
+    }
 }
 
 /// A service's flags: a `clap::Parser` that flattens [`CommonArgs`].
@@ -76,8 +87,25 @@ impl Usage {
         Self { flag: flag.into(), value: Some(value.to_string()), remedy: remedy.into() }
     }
 
-    fn without_value(flag: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn without_value(flag: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { flag: flag.into(), value: None, remedy: remedy.into() }
+    }
+
+    /// For flags that are read together: clap carries it back to [`parse`] as it is.
+    pub(crate) fn into_clap(self) -> clap::Error {
+        let mut error = clap::Error::new(ErrorKind::ValueValidation);
+        error.insert(ContextKind::InvalidArg, ContextValue::String(self.flag));
+        error.insert(ContextKind::Custom, ContextValue::String(self.remedy));
+        if let Some(value) = self.value {
+            error.insert(ContextKind::InvalidValue, ContextValue::String(value));
+        }
+        error
+    }
+
+    fn carried_by(error: &clap::Error) -> Option<Self> {
+        let text = |kind| error.get(kind).map(context_text);
+        let value = text(ContextKind::InvalidValue);
+        Some(Self { flag: text(ContextKind::InvalidArg)?, value, remedy: text(ContextKind::Custom)? })
     }
 }
 
@@ -143,7 +171,7 @@ fn environment_name(flag: &str) -> String {
 fn stop(info: &Info, error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
-        _ => Stop::Usage(condensed(info, error)),
+        _ => Stop::Usage(Usage::carried_by(error).unwrap_or_else(|| condensed(info, error))),
     }
 }
 

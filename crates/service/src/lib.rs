@@ -11,6 +11,7 @@ mod logging;
 mod process;
 mod recorder;
 mod runner;
+mod security;
 mod units;
 
 pub use admin::{Admin, AdminError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka::{Client, ClientConfig};
+use kafka::Client;
 use pipeline::{PipelineArgs, Policy};
 use service::{CommonArgs, Usage};
 
@@ -148,7 +148,7 @@ impl Config {
     }
 
     pub(crate) fn sink_config(&self) -> SinkConfig {
-        let client = Client::new(ClientConfig::new(self.common.brokers.clone(), INFO.name));
+        let client = Client::new(self.common.client_config(INFO.name));
         SinkConfig { group: self.batch.group.clone(), topic_ids: TopicIds::Cluster(client) }
     }
 }

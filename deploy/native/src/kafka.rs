@@ -1,6 +1,7 @@
 //! Apache Kafka in KRaft mode: one broker or several, each with its controller in the same process.
 
 mod config;
+mod listener;
 mod prepared;
 mod probe;
 
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use self::config::Node;
+use self::config::{ExtraPorts, Node};
+pub use self::listener::{Listener, Protocol};
 use self::prepared::{CHECKPOINT, Prepared};
 use crate::ports::{Port, Wish};
 use crate::process::Launch;
@@ -56,17 +58,21 @@ pub struct KafkaOptions {
     pub brokers: usize,
     /// Broker settings, such as `("log.segment.bytes", "1048576")`; they win over the crate's.
     pub settings: Vec<(String, String)>,
+    /// Ports beside the plain one; the brokers themselves, and this crate, go on using that.
+    pub listeners: Vec<Listener>,
+    /// Users with their passwords, known to every listener with SASL, by PLAIN and both SCRAM mechanisms.
+    pub users: Vec<(String, String)>,
 }
 
 impl KafkaOptions {
     /// One broker with the settings of this crate.
     pub fn single() -> Self {
-        Self { brokers: 1, settings: Vec::new() }
+        Self { brokers: 1, settings: Vec::new(), listeners: Vec::new(), users: Vec::new() }
     }
 
     /// Three brokers with the settings of this crate.
     pub fn three() -> Self {
-        Self { brokers: 3, settings: Vec::new() }
+        Self { brokers: 3, ..Self::single() }
     }
 
     /// Adds a broker setting.
@@ -74,6 +80,20 @@ impl KafkaOptions {
     #[expect(clippy::needless_pass_by_value, reason = "a number or a text, as it is written at the call")]
     pub fn set(mut self, name: &str, value: impl ToString) -> Self {
         self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Adds a listener to every broker.
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Adds a user.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.users.push((name.to_owned(), password.to_owned()));
         self
     }
 }
@@ -90,7 +110,9 @@ pub struct Kafka {
 pub struct Broker {
     id: usize,
     server: Server,
-    _ports: [Port; 2],
+    /// `host:port` by the name of the listener.
+    extra: Vec<(String, String)>,
+    _ports: Vec<Port>,
 }
 
 impl Broker {
@@ -102,6 +124,15 @@ impl Broker {
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port())
+    }
+
+    /// `host:port` of one of its listeners.
+    ///
+    /// # Panics
+    /// When it has none of that name.
+    pub fn listener(&self, name: &str) -> &str {
+        let found = self.extra.iter().find(|(listener, _)| listener == name);
+        found.map(|(_, address)| address.as_str()).expect("a listener of the options")
     }
 }
 
@@ -129,19 +160,23 @@ impl Kafka {
         let nodes = lease_nodes(options.brokers, wish)?;
         let cluster_id = random::cluster_id();
         let plan: Vec<Node> = nodes.iter().map(|(node, _)| *node).collect();
-        let jobs = nodes.into_iter().map(|(node, ports)| {
+        let jobs = nodes.into_iter().map(|(node, mut ports)| {
             let (plan, cluster_id) = (&plan, cluster_id.as_str());
             move || -> Result<Broker, Error> {
                 let files = Files::create(home, node)?;
-                files.configure(&config::render(node, plan, &files.data, options))?;
+                let more: ExtraPorts = lease_extra(options, &mut ports)?;
+                files.configure(&config::render(node, plan, &files.data, options, &more))?;
                 match &prepared.checkpoint {
-                    Some(checkpoint) => files.fill(checkpoint, node, cluster_id)?,
-                    None => files.format(tools, cluster_id)?,
+                    Some(checkpoint) if options.users.is_empty() => files.fill(checkpoint, node, cluster_id)?,
+                    _ => files.format(tools, cluster_id, &options.users)?,
                 }
                 let launch = files.launch(home, tools, Size::of(options.brokers), &prepared.jvm_flags);
                 let server = Server::new(launch, node.port, move || probe::is_registered(node));
                 server.start_first()?;
-                Ok(Broker { id: node.id, server, _ports: ports })
+                let address =
+                    |(listener, port): (&Listener, u16)| (listener.name.clone(), format!("{}:{port}", listener.host));
+                let extra = options.listeners.iter().zip(more).map(address).collect();
+                Ok(Broker { id: node.id, server, extra, _ports: ports })
             }
         });
         let kafka = Self { brokers: all_at_once(jobs)?, tools: tools.clone() };
@@ -152,6 +187,14 @@ impl Kafka {
     /// `127.0.0.1:PORT`, with commas between several.
     pub fn bootstrap(&self) -> String {
         self.brokers.iter().map(Broker::address).collect::<Vec<_>>().join(",")
+    }
+
+    /// `host:port` of a listener of the options, with commas between several brokers.
+    ///
+    /// # Panics
+    /// When the brokers have none of that name.
+    pub fn listener(&self, name: &str) -> String {
+        self.brokers.iter().map(|broker| broker.listener(name)).collect::<Vec<_>>().join(",")
     }
 
     /// All brokers, in the order of their ids.
@@ -253,15 +296,26 @@ where
 }
 
 /// The first broker gets the wished port.
-fn lease_nodes(count: usize, wish: Wish) -> Result<Vec<(Node, [Port; 2])>, Error> {
+fn lease_nodes(count: usize, wish: Wish) -> Result<Vec<(Node, Vec<Port>)>, Error> {
     let wishes = std::iter::once(wish).chain(std::iter::repeat(Wish::Any));
     (1..=count)
         .zip(wishes)
         .map(|(id, wish)| {
             let ports = [Port::lease(wish)?, Port::lease(Wish::Any)?];
-            Ok((Node { id, port: ports[0].number(), controller_port: ports[1].number() }, ports))
+            Ok((Node { id, port: ports[0].number(), controller_port: ports[1].number() }, ports.into()))
         })
         .collect()
+}
+
+/// Adds a port for each listener of the options to those that the broker holds.
+fn lease_extra(options: &KafkaOptions, held: &mut Vec<Port>) -> Result<ExtraPorts, Error> {
+    let lease = |_: &Listener| {
+        let port = Port::lease(Wish::Any)?;
+        let number = port.number();
+        held.push(port);
+        Ok(number)
+    };
+    options.listeners.iter().map(lease).collect()
 }
 
 /// What depends on the number of brokers.
@@ -304,9 +358,12 @@ impl Files {
     }
 
     /// Prepares the directory of the data as the storage tool would.
-    fn format(&self, tools: &Tools, cluster_id: &str) -> Result<(), Error> {
+    fn format(&self, tools: &Tools, cluster_id: &str, users: &[(String, String)]) -> Result<(), Error> {
         let config = self.config.to_string_lossy();
-        run_tool(tools, "kafka.tools.StorageTool", &["format", "-t", cluster_id, "-c", &config], "").map(drop)
+        let users = listener::scram_arguments(users);
+        let mut args = vec!["format", "-t", cluster_id, "-c", &config];
+        args.extend(users.iter().map(String::as_str));
+        run_tool(tools, "kafka.tools.StorageTool", &args, "").map(drop)
     }
 
     /// The same from what the tool wrote for another cluster of this version; only the names differ.

@@ -8,6 +8,8 @@
 
 mod account;
 mod binaries;
+#[cfg(feature = "certificates")]
+mod certificates;
 pub mod cli;
 mod error;
 pub mod http;
@@ -26,8 +28,10 @@ mod wait;
 pub use nix::sys::signal::Signal;
 
 pub use self::binaries::{example_binary, service_binary};
+#[cfg(feature = "certificates")]
+pub use self::certificates::{Authority, Issued, Validity};
 pub use self::error::Error;
-pub use self::kafka::{Broker, Kafka, KafkaOptions};
+pub use self::kafka::{Broker, Kafka, KafkaOptions, Listener, Protocol};
 pub use self::paths::{native_dir, root_dir, stack_dir, target_dir};
 pub use self::ports::{Port, Wish};
 pub use self::postgres::Postgres;

@@ -56,6 +56,9 @@ impl Answer {
         match error {
             // These come before the first byte is sent.
             Error::Connect { .. }
+            | Error::Tls { .. }
+            | Error::WrongListener { .. }
+            | Error::Authentication { .. }
             | Error::UnknownBroker(_)
             | Error::NoLeader(_)
             | Error::UnknownTopic(_)

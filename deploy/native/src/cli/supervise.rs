@@ -111,7 +111,7 @@ fn bring_up(home: Home, what: What, sender: SyncSender<Event>) {
 
 impl Running {
     fn start(home: Home, what: &What) -> Result<Self, Error> {
-        let kafka = KafkaOptions { brokers: usize::from(what.kafka_brokers), settings: Vec::new() };
+        let kafka = KafkaOptions { brokers: usize::from(what.kafka_brokers), ..KafkaOptions::single() };
         let options = StackOptions { dir: home.dir().to_owned(), kafka: Some(kafka), redis: true, postgres: true };
         let stack = Stack::start_in(home, Ports::Default, options)?;
         let services = if what.with_services { services::start(&stack)? } else { Vec::new() };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::KafkaOptions;
+use super::{KafkaOptions, Listener};
 
 /// One node of the cluster: a broker and a controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,12 +14,14 @@ pub(super) struct Node {
     pub(super) controller_port: u16,
 }
 
+/// The ports of the options' listeners, in their order.
+pub(super) type ExtraPorts = Vec<u16>;
+
 /// What does not depend on the node.
-const SETTINGS: [(&str, &str); 17] = [
+const SETTINGS: [(&str, &str); 16] = [
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
-    ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
     // A mistyped topic must be an error, not a new topic.
     ("auto.create.topics.enable", "false"),
     ("offsets.topic.num.partitions", "8"),
@@ -41,27 +43,41 @@ const SETTINGS: [(&str, &str); 17] = [
 ];
 
 /// The text of server.properties for `node` of the cluster `nodes`.
-pub(super) fn render(node: Node, nodes: &[Node], data: &Path, options: &KafkaOptions) -> String {
+pub(super) fn render(node: Node, nodes: &[Node], data: &Path, options: &KafkaOptions, more: &ExtraPorts) -> String {
     let mut settings: BTreeMap<String, String> =
         SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     settings.extend(of_node(node, nodes, data));
+    settings.extend(of_listeners(node, options, more));
     settings.extend(of_replication(nodes.len()));
     settings.extend(options.settings.iter().cloned());
     settings.iter().fold(String::new(), |mut text, (name, value)| {
         // Writing to a string cannot fail.
-        let _fine = writeln!(text, "{name}={value}");
+        let _fine = writeln!(text, "{name}={}", value.replace('\n', "\\n"));
         text
     })
 }
 
-fn of_node(node: Node, nodes: &[Node], data: &Path) -> [(String, String); 5] {
-    let address = format!("PLAINTEXT://127.0.0.1:{}", node.port);
+fn of_listeners(node: Node, options: &KafkaOptions, more: &ExtraPorts) -> Vec<(String, String)> {
+    let plain = format!("PLAINTEXT://127.0.0.1:{}", node.port);
+    let at = |host: &str, listener: &Listener, port: &u16| format!(",{}://{host}:{port}", listener.name);
+    let extra = || options.listeners.iter().zip(more);
+    let bound: String = extra().map(|(listener, port)| at("127.0.0.1", listener, port)).collect();
+    let told: String = extra().map(|(listener, port)| at(&listener.host, listener, port)).collect();
+    let protocols: String = options.listeners.iter().map(|listener| format!(",{}", listener.mapping())).collect();
+    let mut settings = vec![
+        ("listeners".to_owned(), format!("{plain},CONTROLLER://127.0.0.1:{}{bound}", node.controller_port)),
+        ("advertised.listeners".to_owned(), format!("{plain}{told}")),
+        ("listener.security.protocol.map".to_owned(), format!("CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}")),
+    ];
+    settings.extend(options.listeners.iter().flat_map(|listener| listener.rendered(&options.users)));
+    settings
+}
+
+fn of_node(node: Node, nodes: &[Node], data: &Path) -> [(String, String); 3] {
     let voters: Vec<String> =
         nodes.iter().map(|voter| format!("{}@127.0.0.1:{}", voter.id, voter.controller_port)).collect();
     [
         ("node.id".to_owned(), node.id.to_string()),
-        ("listeners".to_owned(), format!("{address},CONTROLLER://127.0.0.1:{}", node.controller_port)),
-        ("advertised.listeners".to_owned(), address),
         ("controller.quorum.voters".to_owned(), voters.join(",")),
         ("log.dirs".to_owned(), data.to_string_lossy().into_owned()),
     ]
@@ -85,6 +101,7 @@ fn of_replication(brokers: usize) -> [(String, String); 7] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Protocol;
     use super::*;
 
     const NODES: [Node; 3] = [
@@ -95,7 +112,7 @@ mod tests {
 
     #[test]
     fn three_brokers_know_each_other_and_keep_three_copies() {
-        let text = render(NODES[1], &NODES, Path::new("/d"), &KafkaOptions::three());
+        let text = render(NODES[1], &NODES, Path::new("/d"), &KafkaOptions::three(), &Vec::new());
         assert!(text.contains("\ncontroller.quorum.voters=1@127.0.0.1:21,2@127.0.0.1:22,3@127.0.0.1:23\n"));
         assert!(text.contains("\nlisteners=PLAINTEXT://127.0.0.1:12,CONTROLLER://127.0.0.1:22\n"));
         assert!(text.contains("\noffsets.topic.replication.factor=3\n") && text.contains("\nmin.insync.replicas=2\n"));
@@ -104,8 +121,22 @@ mod tests {
     #[test]
     fn settings_of_the_user_win() {
         let options = KafkaOptions::single().set("num.io.threads", 9);
-        let text = render(NODES[0], &NODES[..1], Path::new("/d"), &options);
+        let text = render(NODES[0], &NODES[..1], Path::new("/d"), &options, &Vec::new());
         assert!(text.contains("\nnum.io.threads=9\n") && !text.contains("num.io.threads=4"));
         assert!(text.contains("\noffsets.topic.replication.factor=1\n"));
+    }
+
+    #[test]
+    fn a_listener_has_its_port_and_its_settings_in_one_line_each() {
+        let tls = Listener::new("TLS", Protocol::Ssl).certificate("one\ntwo\n", "k");
+        let text = render(NODES[0], &NODES[..1], Path::new("/d"), &KafkaOptions::single().listener(tls), &vec![31]);
+        for line in [
+            "listeners=PLAINTEXT://127.0.0.1:11,CONTROLLER://127.0.0.1:21,TLS://127.0.0.1:31",
+            "advertised.listeners=PLAINTEXT://127.0.0.1:11,TLS://localhost:31",
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TLS:SSL",
+            "listener.name.tls.ssl.keystore.certificate.chain=one\\ntwo\\n",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
     }
 }
