@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,9 +27,8 @@ use crate::{listener, sasl, tls};
 const WRITE_QUEUE: usize = 64;
 /// A dead peer (no FIN: a cut cable, a stopped machine) is found out within about this time also on an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// ApiVersions 3 is what every broker since Kafka 2.4 reads; an older one answers in version 0 that it does not (KIP-511).
+/// What every broker since Kafka 2.4 reads.
 const API_VERSIONS_VERSION: i16 = 3;
-const API_VERSIONS_REFUSAL_VERSION: i16 = 0;
 /// What cannot be said in an older version of the request: topic ids (KIP-516), many groups at a time (KIP-699, KIP-709).
 /// Kafka has them all since 3.0.
 const NEEDED: [(ApiKey, &str, i16); 3] = [
@@ -343,11 +342,10 @@ fn decode_response<R: Request>(body: &mut Bytes, version: i16) -> Result<R::Resp
     R::Response::decode(body, version).map_err(|error| error.to_string())
 }
 
-/// Whether this is an old broker's answer to a version of ApiVersions that it does not know.
+/// Whether this is an old broker's answer to a version of ApiVersions that it does not know: version 0 (KIP-511), which
+/// begins with the code, behind the correlation id.
 fn is_refusal(body: &Bytes) -> bool {
-    let refused = ResponseError::UnsupportedVersion.code();
-    decode_response::<ApiVersionsRequest>(&mut body.clone(), API_VERSIONS_REFUSAL_VERSION)
-        .is_ok_and(|answer: ApiVersionsResponse| answer.error_code == refused)
+    body.get(4..6) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes()[..])
 }
 
 /// The protocol's name of a request, for messages and metrics.

@@ -2,12 +2,19 @@
 
 use service::ServiceError;
 
-/// Nothing ends it once its flags are checked and its port is open: a cluster that is away or refuses is retried.
+/// Displays as one line that says what to do. A cluster that is away is waited for, and once there was lag to export,
+/// nothing ends it: what is wrong then is told by readiness and metrics.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {}
+pub enum Error {
+    /// Kafka refuses us from the start, and for good.
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
+}
 
 impl ServiceError for Error {
     fn exit_code(&self) -> u8 {
-        match *self {}
+        match self {
+            Self::Kafka(_) => service::exit::UNAVAILABLE,
+        }
     }
 }

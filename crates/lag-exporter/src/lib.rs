@@ -18,7 +18,7 @@ mod snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::Client;
+use kafka::{Client, ErrorKind};
 use service::{Component, Context, Info};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -41,7 +41,8 @@ pub const INFO: Info = Info {
 /// Collects until shutdown.
 ///
 /// # Errors
-/// None once the flags are checked: without Kafka it is not ready and tries again.
+/// Before the first collection has succeeded, what waiting does not help with: a wrong password, a CA that is not trusted,
+/// missing rights. Afterwards none: without Kafka it is not ready and tries again.
 pub async fn run(flags: Flags, context: Context) -> Result<(), Error> {
     metrics::describe();
     let board = Arc::new(Board::new(flags.stale_after()));
@@ -54,9 +55,12 @@ pub async fn run(flags: Flags, context: Context) -> Result<(), Error> {
         history: History::new(board.stale_after()),
         kafka: context.health.component("kafka"),
         board,
+        has_collected: false,
     };
-    context.shutdown.run_until_cancelled(task.run()).await;
-    Ok(())
+    match context.shutdown.run_until_cancelled(task.run()).await {
+        Some(ended) => ended,
+        None => Ok(()),
+    }
 }
 
 /// The background collection.
@@ -66,20 +70,21 @@ struct CollectTask {
     history: History,
     kafka: Component,
     board: Arc<Board>,
+    has_collected: bool,
 }
 
 impl CollectTask {
-    async fn run(mut self) {
+    async fn run(mut self) -> Result<(), Error> {
         let mut ticks = tokio::time::interval(self.interval);
         // After a slow collection the next one waits a whole interval: the cluster may be slow because it is busy.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.collect().await;
+            self.collect().await?;
         }
     }
 
-    async fn collect(&mut self) {
+    async fn collect(&mut self) -> Result<(), Error> {
         let started = Instant::now();
         match self.collector.collect().await {
             Ok(sample) => {
@@ -87,12 +92,15 @@ impl CollectTask {
                 self.board.publish(Snapshot::new(&groups, started));
                 metrics::collected(started.elapsed());
                 self.kafka.ready();
+                self.has_collected = true;
             }
+            Err(error) if error.kind() == ErrorKind::Fatal && !self.has_collected => return Err(error.into()),
             Err(error) => {
                 self.board.collection_failed();
                 metrics::failed(started.elapsed());
                 self.kafka.not_ready(error.to_string());
             }
         }
+        Ok(())
     }
 }

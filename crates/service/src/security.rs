@@ -25,10 +25,10 @@ const MECHANISM: &str = "--kafka-sasl-mechanism";
 const USERNAME: &str = "--kafka-sasl-username";
 const PASSWORD_FILE: &str = "--kafka-sasl-password-file";
 
-/// Flags of the connections to Kafka, as they are given.
+/// SecurityFlags of the connections to Kafka, as they are given.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Kafka security options")]
-struct Flags {
+struct SecurityFlags {
     /// How connections to Kafka are secured
     #[arg(long, value_name = "PROTOCOL", default_value = "plaintext")]
     kafka_security: Protocol,
@@ -110,7 +110,7 @@ pub(crate) struct KafkaArgs {
 
 impl clap::FromArgMatches for KafkaArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let flags = Flags::from_arg_matches(matches)?;
+        let flags = SecurityFlags::from_arg_matches(matches)?;
         let security = flags.load(std::env::var_os(PASSWORD_VARIABLE)).map_err(|usage| usage.into_clap())?;
         Ok(Self { security })
     }
@@ -123,15 +123,15 @@ impl clap::FromArgMatches for KafkaArgs {
 
 impl clap::Args for KafkaArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
-        Flags::augment_args(command)
+        SecurityFlags::augment_args(command)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Flags::augment_args_for_update(command)
+        SecurityFlags::augment_args_for_update(command)
     }
 }
 
-impl Flags {
+impl SecurityFlags {
     fn load(&self, password: Option<OsString>) -> Result<Security, Usage> {
         self.refuse_useless(password.is_some())?;
         let tls = if self.kafka_security.has_tls() { Some(self.tls()?) } else { None };
@@ -265,7 +265,7 @@ mod tests {
     #[derive(clap::Parser)]
     struct Command {
         #[command(flatten)]
-        flags: Flags,
+        flags: SecurityFlags,
     }
 
     const BOTH: [&str; 4] = ["--kafka-security", "sasl-tls", "--kafka-sasl-mechanism", "plain"];
