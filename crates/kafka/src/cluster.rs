@@ -292,7 +292,8 @@ impl Client {
                     // What it has under way comes first: a producer's batches must arrive in order.
                     stale.idle().await;
                 }
-                let opened = Arc::new(Connection::open(&address, &self.inner.config).await?);
+                // On the heap: what opens a connection is large, and every caller's future would be as large.
+                let opened = Arc::new(Box::pin(Connection::open(&address, &self.inner.config)).await?);
                 *slot = Some(Arc::clone(&opened));
                 Ok(opened)
             }

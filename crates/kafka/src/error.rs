@@ -59,15 +59,11 @@ pub enum Error {
         expects: String,
     },
     /// The broker does not believe that we are who we say.
-    #[error("Kafka at {address} does not let user {username} in by {mechanism}: {cause}; check {check}")]
+    #[error("Kafka at {address} does not let us in: {cause}; check {check}")]
     Authentication {
         /// `host:port` of the broker.
         address: String,
-        /// The user that we claim to be.
-        username: String,
-        /// The SASL mechanism.
-        mechanism: &'static str,
-        /// What the broker said, or what is wrong with what it said.
+        /// The user and the mechanism, and what the broker said, or what is wrong with what it said.
         cause: String,
         /// The flag or setting that decides it.
         check: &'static str,

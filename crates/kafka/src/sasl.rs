@@ -110,7 +110,7 @@ impl Exchange<'_> {
         Err(match code {
             ResponseError::UnsupportedSaslMechanism => {
                 let cause = format!("it takes {}", mechanisms(&answer));
-                self.refused(cause, "--kafka-sasl-mechanism")
+                self.refused(&cause, "--kafka-sasl-mechanism")
             }
             ResponseError::IllegalSaslState => {
                 Error::WrongListener { address: self.connection.address().to_owned(), expects: "no SASL".to_owned() }
@@ -145,7 +145,7 @@ impl Exchange<'_> {
             None => Ok(answer),
             Some(ResponseError::SaslAuthenticationFailed) => {
                 let cause = answer.error_message.map_or_else(|| "wrong user or password".to_owned(), |m| m.to_string());
-                Err(self.refused(cause, CHECK_CREDENTIALS))
+                Err(self.refused(&cause, CHECK_CREDENTIALS))
             }
             Some(code) => Err(self.failed("SaslAuthenticate", code)),
         }
@@ -157,17 +157,13 @@ impl Exchange<'_> {
             scram::Fault::Signature => "--brokers and that nobody stands in between",
             scram::Fault::Malformed(_) | scram::Fault::Iterations(_) => "--brokers and --kafka-sasl-mechanism",
         };
-        self.refused(fault.to_string(), check)
+        self.refused(&fault.to_string(), check)
     }
 
-    fn refused(&self, cause: String, check: &'static str) -> Error {
-        Error::Authentication {
-            address: self.connection.address().to_owned(),
-            username: self.sasl.username.clone(),
-            mechanism: self.sasl.mechanism.name(),
-            cause,
-            check,
-        }
+    fn refused(&self, cause: &str, check: &'static str) -> Error {
+        let Sasl { username, mechanism, .. } = self.sasl;
+        let cause = format!("user {username} by {}: {cause}", mechanism.name());
+        Error::Authentication { address: self.connection.address().to_owned(), cause, check }
     }
 
     fn failed(&self, api: &'static str, code: ResponseError) -> Error {

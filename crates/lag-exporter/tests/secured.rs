@@ -69,10 +69,12 @@ impl Files {
 }
 
 /// Runs the binary until it ends by itself.
-async fn run_binary(args: Vec<String>, environment: &'static [(&'static str, &'static str)]) -> Output {
+async fn run_binary(args: Vec<String>, environment: &[(&str, &str)]) -> Output {
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let run = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lag-exporter"));
-        command.args(args).envs(environment.iter().copied()).stdin(Stdio::null()).output().unwrap()
+        command.args(args).envs(environment).stdin(Stdio::null()).output().unwrap()
     });
     tokio::time::timeout(DEADLINE, run).await.expect("it ends by itself").unwrap()
 }
@@ -107,7 +109,7 @@ async fn by_tls_and_scram_it_exports_lag() {
 async fn a_wrong_password_ends_it_with_one_line_that_does_not_show_it() {
     let files = Files::new("a wrong guess", scene().authority.pem());
     let output = run_binary(files.args.clone(), &[]).await;
-    let parts = ["does not let user exporter in by SCRAM-SHA-512", "check --kafka-sasl-username and the password"];
+    let parts = ["does not let us in: user exporter by SCRAM-SHA-512", "check --kafka-sasl-username and the password"];
     assert_one_line(&output, EX_UNAVAILABLE, &parts);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("guess"));
 }
@@ -117,6 +119,30 @@ async fn a_wrong_ca_ends_it_with_one_line() {
     let files = Files::new(PASSWORD, Authority::new("another authority").pem());
     let output = run_binary(files.args.clone(), &[]).await;
     assert_one_line(&output, EX_UNAVAILABLE, &["its certificate is of no CA that we trust; check --kafka-tls-ca"]);
+}
+
+/// Two variables stand for the system's certificates, as in OpenSSL's programs.
+#[tokio::test]
+async fn without_a_ca_file_the_systems_authorities_are_trusted() {
+    let files = Files::new("a wrong guess", scene().authority.pem());
+    let ca = files.args.iter().position(|arg| arg == "--kafka-tls-ca").unwrap();
+    let mut args = files.args.clone();
+    let ours = args.remove(ca + 1);
+    args.remove(ca);
+    let theirs = files.write("theirs.pem", Authority::new("another authority").pem());
+    let none = files.write("none.pem", "");
+    let empty = tempfile::tempdir().unwrap();
+    let system = |file| [("SSL_CERT_DIR", empty.path().to_str().unwrap()), ("SSL_CERT_FILE", file)];
+    let output = run_binary(args.clone(), &system(&ours)).await;
+    assert_one_line(&output, EX_UNAVAILABLE, &["check --kafka-sasl-username and the password"]);
+    let output = run_binary(args.clone(), &system(theirs.to_str().unwrap())).await;
+    assert_one_line(&output, EX_UNAVAILABLE, &["check --kafka-tls-ca"]);
+    let output = run_binary(args, &system(none.to_str().unwrap())).await;
+    assert_one_line(
+        &output,
+        EX_USAGE,
+        &["--kafka-security sasl-tls: this system has no CA certificates", "--kafka-tls-ca"],
+    );
 }
 
 #[tokio::test]

@@ -323,6 +323,15 @@ mod tests {
                 "--sample-all: cannot be combined with --sample-count <SAMPLE_COUNT>",
             ),
             (&["--topic", "a", "--topic", "b"], "--topic: give it once"),
+            (
+                &["--kafka-tls-ca", "ca.pem"],
+                "--kafka-tls-ca ca.pem: has no use with --kafka-security plaintext; give --kafka-security tls or sasl-tls",
+            ),
+            (
+                &["--kafka-security", "sasl-tls", "--kafka-tls-ca", "/nowhere/ca.pem"],
+                "--kafka-tls-ca /nowhere/ca.pem: cannot be read (No such file or directory (os error 2)); give a file that we \
+                 may read",
+            ),
         ] {
             let usage = usage(args);
             assert_eq!(usage, line, "{args:?}");

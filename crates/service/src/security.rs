@@ -111,7 +111,7 @@ pub(crate) struct KafkaArgs {
 impl clap::FromArgMatches for KafkaArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let flags = SecurityFlags::from_arg_matches(matches)?;
-        let security = flags.load(std::env::var_os(PASSWORD_VARIABLE)).map_err(|usage| usage.into_clap())?;
+        let security = flags.load(std::env::var_os(PASSWORD_VARIABLE)).map_err(Usage::into_clap)?;
         Ok(Self { security })
     }
 
@@ -379,9 +379,9 @@ mod tests {
             "--kafka-tls-ca {path}: no certificate in it; give a file in PEM form (-----BEGIN CERTIFICATE-----)"
         );
         assert_eq!(refusal(&[&BOTH[..], &["--kafka-tls-ca", &path]].concat(), Some("secret")), line);
-        let line = format!("--kafka-sasl-password-file /nowhere: cannot be read");
+        let line = "--kafka-sasl-password-file /nowhere: cannot be read";
         let args = [&PLAIN[..], &["--kafka-sasl-password-file", "/nowhere"]].concat();
-        assert!(refusal(&args, None).starts_with(&line));
+        assert!(refusal(&args, None).starts_with(line));
     }
 
     #[test]

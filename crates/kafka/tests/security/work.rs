@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kafka::{
     Client, Commit, Consumer, ConsumerConfig, Error, ErrorKind, FetchConfig, GroupEvent, Offset, OutRecord,
-    PartitionId, Producer, ProducerConfig, SaslMechanism, Security, TopicPartition, TopicSpec,
+    PartitionId, Producer, ProducerConfig, RawBatch, SaslMechanism, Security, TopicPartition, TopicSpec,
 };
 use tokio::time::Instant;
 
@@ -77,7 +77,7 @@ async fn do_the_whole_work(client: &Client, name: &str) {
     let mut fetched = 0;
     while fetched < RECORDS {
         let some = tokio::time::timeout(DEADLINE, member.fetched.recv()).await.unwrap().unwrap();
-        fetched += some.iter().flat_map(|fetched| &fetched.batches).map(|batch| batch.record_count()).sum::<u32>();
+        fetched += some.iter().flat_map(|fetched| &fetched.batches).map(RawBatch::record_count).sum::<u32>();
     }
     let end = Offset(i64::from(RECORDS));
     let commit = Commit { partition: partition.clone(), offset: end, metadata: String::new() };
