@@ -8,7 +8,7 @@ use kafka::{
 use kafka_protocol::error::ResponseError;
 
 use crate::broker::{NOBODY, READER, broker};
-use crate::work::{create, member_of, record};
+use crate::work::{create, record};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -36,7 +36,7 @@ async fn a_topic_without_rights_is_named() {
 
 #[tokio::test]
 async fn a_group_without_rights_ends_the_member_by_name() {
-    let mut member = Consumer::join(client_of(NOBODY), member_of("secret-group", "forbidden-too"));
+    let mut member = Consumer::join(client_of(NOBODY), ConsumerConfig::new("secret-group", vec!["forbidden-too".into()]));
     let failed = async {
         loop {
             match member.events.recv().await.unwrap() {

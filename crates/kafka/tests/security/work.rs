@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::{
-    Client, Commit, Consumer, ConsumerConfig, Error, ErrorKind, FetchConfig, GroupEvent, Offset, OutRecord,
+    Client, Commit, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, Offset, OutRecord,
     PartitionId, Producer, ProducerConfig, RawBatch, SaslMechanism, Security, TopicPartition, TopicSpec,
 };
 use tokio::time::Instant;
@@ -33,23 +33,6 @@ pub(crate) async fn eventually<T>(mut attempt: impl AsyncFnMut() -> Result<T, Er
     }
 }
 
-pub(crate) fn member_of(group: &str, topic: &str) -> ConsumerConfig {
-    ConsumerConfig {
-        group: group.to_owned(),
-        topics: vec![topic.into()],
-        session_timeout: Duration::from_secs(6),
-        heartbeat_interval: Duration::from_millis(300),
-        rebalance_timeout: Duration::from_secs(10),
-        fetch: FetchConfig {
-            min_bytes: 1,
-            max_wait: Duration::from_millis(100),
-            max_bytes: 1 << 20,
-            partition_max_bytes: 1 << 20,
-            interval: Duration::from_millis(10),
-        },
-    }
-}
-
 pub(crate) fn record(topic: &str, number: u32) -> OutRecord {
     OutRecord {
         topic: Arc::from(topic),
@@ -70,7 +53,7 @@ async fn do_the_whole_work(client: &Client, name: &str) {
         producer.send(record(name, number)).await.unwrap().await.unwrap();
     }
     producer.close(DEADLINE).await;
-    let mut member = Consumer::join(client.clone(), member_of(name, name));
+    let mut member = Consumer::join(client.clone(), ConsumerConfig::new(name, vec![name.into()]));
     let partition = TopicPartition::new(name, PartitionId(0));
     tokio::time::timeout(DEADLINE, assigned(&mut member)).await.unwrap();
     member.handle.start(&partition, Offset(0));
