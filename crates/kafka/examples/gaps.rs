@@ -181,17 +181,23 @@ impl Lab {
         self.note_moves(3, "a member is killed", window);
     }
 
+    /// The brokers are controllers too: a dead controller has to be replaced before the dead broker can be fenced.
     async fn play_brokers(&mut self) {
         let (coordinator, controller) = (self.coordinator().await, self.controller().await);
-        let ids: Vec<i32> = (1..=3).collect();
-        let plain = ids.iter().copied().find(|id| *id != coordinator && *id != controller).expect("three brokers");
+        let plain = (1..=3).find(|id| *id != coordinator && *id != controller).expect("three brokers");
         self.play_broker(4, "a broker is killed", plain, Fault::Kill).await;
         self.play_broker(5, "a broker is stopped", plain, Fault::Stop).await;
         self.play_broker(6, "a broker is frozen", plain, Fault::Freeze).await;
-        let coordinator = self.coordinator().await;
-        self.play_broker(7, "the group's coordinator is killed", coordinator, Fault::Kill).await;
-        let controller = self.controller().await;
-        self.play_broker(8, "the active controller is killed", controller, Fault::Kill).await;
+        let (coordinator, controller) = (self.coordinator().await, self.controller().await);
+        let (number, event) = match coordinator == controller {
+            false => (7, "the group's coordinator is killed"),
+            true => (8, "the group's coordinator, controller too, is killed"),
+        };
+        self.play_broker(number, event, coordinator, Fault::Kill).await;
+        let (coordinator, controller) = (self.coordinator().await, self.controller().await);
+        if coordinator != controller {
+            self.play_broker(9, "the active controller is killed", controller, Fault::Kill).await;
+        }
     }
 
     async fn play_broker(&mut self, number: usize, event: &'static str, broker: i32, fault: Fault) {

@@ -19,7 +19,9 @@ const USAGE: u8 = 64;
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some(options) = MemberOptions::from_args(&args) else {
-        eprintln!("usage: member BROKERS GROUP TOPIC CLIENT_ID SESSION_MS HEARTBEAT_MS REBALANCE_MS COMMIT_MS");
+        eprintln!(
+            "usage: member BROKERS GROUP TOPIC CLIENT_ID SESSION_MS HEARTBEAT_MS REBALANCE_MS COMMIT_MS REQUEST_MS"
+        );
         return ExitCode::from(USAGE);
     };
     let stop = CancellationToken::new();

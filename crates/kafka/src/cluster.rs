@@ -4,12 +4,20 @@
 //!   Client ── metadata (topics → partitions → leader) ── refreshed on demand, one request at a time
 //!      └───── connections by (broker, lane) ──────────── opened on demand, replaced when dead
 //! ```
+//!
+//! A killed broker's connections end at once. One whose machine is gone, or whose time stands still, leaves them open
+//! and never answers: as soon as the cluster has fenced it, whoever waits for it is told that the connection has ended,
+//! instead of waiting for the request's time-out.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use kafka_protocol::error::{ParseResponseErrorCode, ResponseError};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{MetadataResponse, MetadataResponseTopic};
@@ -23,6 +31,10 @@ use crate::types::{BrokerId, PartitionId, TopicPartition};
 
 /// Metadata 10 is the first with topic ids (KIP-516).
 const METADATA_VERSION: i16 = 10;
+/// A broker that has not answered for this long may have left the cluster: the others are asked.
+const SILENCE: Duration = Duration::from_secs(1);
+/// A question that has not been answered for this long is put to another broker too.
+const SLOW_ANSWER: Duration = Duration::from_millis(500);
 
 /// Purpose of a connection. The broker answers one request per connection at a time, so what may wait long
 /// (a fetch, a join) must not stand before what may not (a heartbeat, a commit).
@@ -221,7 +233,11 @@ impl Client {
         limit: Duration,
     ) -> Result<R::Response, Error> {
         let connection = self.connection(Target::Broker(broker), lane).await?;
-        let answer = connection.call(version, request, limit).await;
+        let answer = tokio::select! {
+            biased;
+            answer = connection.call(version, request, limit) => answer,
+            never = self.ask_others_about(broker) => match never {},
+        };
         if let Err(Error::TimedOut { .. }) = &answer {
             // Later answers would queue behind the lost one: a fresh connection is the only clean start.
             self.discard(Target::Broker(broker), lane, &connection);
@@ -229,29 +245,69 @@ impl Client {
         answer
     }
 
-    /// Sends a request to whichever broker answers. When none does, what waiting does not help with is told first.
+    /// Sends a request to whichever broker answers, to one after the other. When none does, what waiting does not help
+    /// with is told first.
     pub(crate) async fn call_any<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, Error> {
-        let mut told: Option<Error> = None;
-        let mut tell = |error: Error| {
-            if told.as_ref().is_none_or(|told| told.kind() == ErrorKind::Transient) {
-                told = Some(error);
-            }
-        };
+        let mut told = Told::default();
         for target in self.candidates() {
-            let limit = self.inner.config.request_timeout;
-            match self.connection(target, Lane::Short).await {
-                Ok(connection) => match connection.call(version, request, limit).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error @ (Error::TimedOut { .. } | Error::Disconnected { .. })) => {
-                        self.discard(target, Lane::Short, &connection);
-                        tell(error);
-                    }
-                    Err(error) => return Err(error),
-                },
-                Err(error) => tell(error),
+            match self.try_target(target, version, request).await {
+                ControlFlow::Break(outcome) => return outcome,
+                ControlFlow::Continue(error) => told.add(error),
             }
         }
-        Err(told.unwrap_or_else(|| Error::Config("--brokers is empty".to_owned())))
+        Err(told.into_error())
+    }
+
+    /// The same for a question, which more than one broker may be asked: the next one as soon as the last is slow to
+    /// answer. One whose time stands still does not keep us from what the others know.
+    pub(crate) async fn ask_any<R: Request>(&self, version: i16, question: &R) -> Result<R::Response, Error> {
+        let mut candidates = self.candidates().into_iter();
+        let mut asked = FuturesUnordered::new();
+        let mut told = Told::default();
+        loop {
+            match candidates.next() {
+                Some(target) => asked.push(self.try_target(target, version, question)),
+                None if asked.is_empty() => return Err(told.into_error()),
+                None => {}
+            }
+            tokio::select! {
+                Some(outcome) = asked.next() => match outcome {
+                    ControlFlow::Break(outcome) => return outcome,
+                    ControlFlow::Continue(error) => told.add(error),
+                },
+                () = tokio::time::sleep(SLOW_ANSWER), if candidates.len() > 0 => {}
+            }
+        }
+    }
+
+    /// Goes on with what another broker may do better.
+    async fn try_target<R: Request>(
+        &self,
+        target: Target,
+        version: i16,
+        request: &R,
+    ) -> ControlFlow<Result<R::Response, Error>, Error> {
+        let connection = match self.connection(target, Lane::Short).await {
+            Ok(connection) => connection,
+            Err(error) => return ControlFlow::Continue(error),
+        };
+        match connection.call(version, request, self.inner.config.request_timeout).await {
+            Err(error @ (Error::TimedOut { .. } | Error::Disconnected { .. })) => {
+                self.discard(target, Lane::Short, &connection);
+                ControlFlow::Continue(error)
+            }
+            outcome => ControlFlow::Break(outcome),
+        }
+    }
+
+    /// While a broker is silent, looks now and then whether the cluster still counts it in; see [`Client::learn`].
+    async fn ask_others_about(&self, broker: BrokerId) -> Infallible {
+        loop {
+            tokio::time::sleep(SILENCE).await;
+            if let Err(error) = self.broker_ids().await {
+                tracing::debug!(%broker, %error, "nobody says whether the broker is up");
+            }
+        }
     }
 
     /// A number for lanes that belong to one consumer or member alone.
@@ -321,7 +377,7 @@ impl Client {
         let mut request = MetadataRequest::default();
         request.topics = topics;
         request.allow_auto_topic_creation = false;
-        self.call_any(METADATA_VERSION, &request).await
+        self.ask_any(METADATA_VERSION, &request).await
     }
 
     fn learn(&self, answer: &MetadataResponse) -> HashMap<String, Result<Arc<TopicMetadata>, Error>> {
@@ -330,8 +386,23 @@ impl Client {
             let brokers = answer.brokers.iter();
             metadata.brokers =
                 brokers.map(|broker| (BrokerId(*broker.node_id), format!("{}:{}", broker.host, broker.port))).collect();
+            self.hang_up(|broker| !metadata.brokers.contains_key(&broker));
         }
         answer.topics.iter().filter_map(|topic| learn_topic(&mut metadata, topic)).collect()
+    }
+
+    /// Closes the connections to brokers that have gone; those who wait for an answer learn of it.
+    fn hang_up(&self, gone: impl Fn(BrokerId) -> bool) {
+        for ((target, _), slot) in self.connections().iter() {
+            // A slot that is locked is being connected, which has a limit of its own.
+            if let Target::Broker(broker) = target
+                && gone(*broker)
+                && let Ok(slot) = slot.try_lock()
+                && let Some(connection) = slot.as_ref()
+            {
+                connection.close();
+            }
+        }
     }
 
     fn metadata(&self) -> std::sync::MutexGuard<'_, Metadata> {
@@ -380,6 +451,22 @@ fn topic_metadata(name: &str, topic: &MetadataResponseTopic) -> TopicMetadata {
         .collect();
     partitions.sort_by_key(|partition| partition.id);
     TopicMetadata { name: name.into(), topic_id: *topic.topic_id.as_bytes(), partitions }
+}
+
+/// What the brokers that were tried had to say: the first that waiting does not help with, else the last.
+#[derive(Default)]
+struct Told(Option<Error>);
+
+impl Told {
+    fn add(&mut self, error: Error) {
+        if self.0.as_ref().is_none_or(|told| told.kind() == ErrorKind::Transient) {
+            self.0 = Some(error);
+        }
+    }
+
+    fn into_error(self) -> Error {
+        self.0.unwrap_or_else(|| Error::Config("--brokers is empty".to_owned()))
+    }
 }
 
 fn unknown(name: &str) -> Result<Arc<TopicMetadata>, Error> {

@@ -221,6 +221,12 @@ impl Connection {
         self.pending.emptied().await;
     }
 
+    /// Ends it: whoever waits for an answer is told so.
+    pub(crate) fn close(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.pending.close();
+    }
+
     /// Sends `request` in the highest version up to `version` that the broker speaks and waits for the answer.
     ///
     /// # Errors
@@ -332,8 +338,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-        self.pending.close();
+        self.close();
     }
 }
 

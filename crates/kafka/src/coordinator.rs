@@ -64,7 +64,7 @@ pub(crate) async fn group_by_coordinator<'g>(
 async fn ask(client: &Client, groups: &[&str]) -> Result<Vec<(String, Result<BrokerId, Error>)>, Error> {
     let keys = groups.iter().map(|group| StrBytes::from_string((*group).to_owned())).collect();
     let request = FindCoordinatorRequest::default().with_key_type(KEY_TYPE_GROUP).with_coordinator_keys(keys);
-    let answer = client.call_any(VERSION, &request).await?;
+    let answer = client.ask_any(VERSION, &request).await?;
     if let Some(code) = answer.error_code.err() {
         return Err(Error::refused(API, format!("{} groups", groups.len()), code));
     }

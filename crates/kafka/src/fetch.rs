@@ -6,6 +6,7 @@
 //! are coming in; after an empty answer it asks for the first record that comes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -105,6 +106,8 @@ impl Jump {
 pub(crate) struct Board {
     state: Mutex<BoardState>,
     changed: Notify,
+    /// The leaders are being asked for.
+    refreshing: AtomicBool,
 }
 
 #[derive(Default)]
@@ -262,7 +265,7 @@ impl FetchTask {
         let mut wake_at = now + IDLE_WAIT;
         for (leader, wanted) in self.board.wanted(&self.client, now) {
             let Some(broker) = leader else {
-                self.refresh(&wanted).await;
+                self.refresh(&wanted);
                 wake_at = wake_at.min(now + RETRY_PAUSE);
                 continue;
             };
@@ -331,11 +334,11 @@ impl FetchTask {
             Ok(response) if response.error_code == 0 => response,
             Ok(response) => {
                 tracing::warn!(%broker, code = response.error_code, "fetch refused");
-                return Some((broker, self.after_failure(&wanted).await));
+                return Some((broker, self.after_failure(&wanted)));
             }
             Err(error) => {
                 tracing::warn!(%broker, %error, "fetch failed");
-                return Some((broker, self.after_failure(&wanted).await));
+                return Some((broker, self.after_failure(&wanted)));
             }
         };
         let mut fetched = Vec::new();
@@ -365,8 +368,8 @@ impl FetchTask {
         Pace { not_before, patience }
     }
 
-    async fn after_failure(&self, wanted: &[Wanted]) -> Pace {
-        self.refresh(wanted).await;
+    fn after_failure(&self, wanted: &[Wanted]) -> Pace {
+        self.refresh(wanted);
         Pace { not_before: Instant::now() + RETRY_PAUSE, patience: Patience::FirstRecord }
     }
 
@@ -381,7 +384,7 @@ impl FetchTask {
                 } else {
                     tracing::error!(partition = %wanted.partition, ?code, "fetch refused");
                 }
-                self.refresh(&[wanted]).await;
+                self.refresh(&[wanted]);
                 None
             }
         }
@@ -431,11 +434,23 @@ impl FetchTask {
         found.map(|found| found.offset)
     }
 
-    async fn refresh(&self, wanted: &[Wanted]) {
-        let topics: HashSet<&str> = wanted.iter().map(|wanted| &*wanted.partition.topic).collect();
-        let topics: Vec<&str> = topics.into_iter().collect();
-        if let Err(error) = self.client.refresh(&topics).await {
-            tracing::debug!(%error, "metadata not refreshed");
+    /// Asks for the leaders again, beside the fetches: an answer may be long in coming when a broker is gone, and the
+    /// partitions of the others must not wait for it.
+    fn refresh(&self, wanted: &[Wanted]) {
+        if self.board.refreshing.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let topics: HashSet<Arc<str>> = wanted.iter().map(|wanted| Arc::clone(&wanted.partition.topic)).collect();
+        let (client, board) = (self.client.clone(), Arc::clone(&self.board));
+        tokio::spawn(async move {
+            let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+            if let Err(error) = client.refresh(&topics).await {
+                tracing::debug!(%error, "metadata not refreshed");
+            }
+            board.changed.notify_one();
+            // A partition that still has no leader must not make us ask without a pause.
+            tokio::time::sleep(RETRY_PAUSE).await;
+            board.refreshing.store(false, Ordering::Release);
+        });
     }
 }

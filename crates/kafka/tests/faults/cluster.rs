@@ -1,11 +1,11 @@
-//! Three brokers (replication 3, two in sync) under a steady load of producing and consuming: a leader is killed, the
-//! group's coordinator is killed, every broker is restarted. Nothing acknowledged is lost, every record is processed,
-//! in order, by one member at a time.
+//! Three brokers (replication 3, two in sync) under a steady load of producing and consuming: a leader is killed, another
+//! is frozen, the group's coordinator is killed, every broker is restarted. Nothing acknowledged is lost, every record is
+//! processed, in order, by one member at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::{Client, PartitionId, Producer, ProducerConfig, TopicPartition};
+use kafka::{Client, Producer, ProducerConfig};
 use native::{KafkaOptions, Stack};
 
 use crate::crew::Hand;
@@ -20,6 +20,9 @@ const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// 1,000 records a second over all partitions.
 const SHAPE: Shape = Shape { keys: 120, every: Duration::from_millis(120) };
 
+/// Longer than the test: nobody waits for a broker that the cluster has given up.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// A dead broker is fenced after half the time that this crate's brokers have by default: half the time to wait.
 fn brokers() -> KafkaOptions {
     KafkaOptions::three().set("broker.session.timeout.ms", 3_000).set("broker.heartbeat.interval.ms", 500)
@@ -33,15 +36,24 @@ async fn dying_and_restarting_brokers_cost_no_record_and_no_order() {
     let client = load::client(&bootstrap);
     load::create(&client, TOPIC, PARTITIONS, &[("min.insync.replicas", "2")]).await;
     let config = ProducerConfig { delivery_timeout: support::DEADLINE, ..ProducerConfig::standard() };
-    let producer = Producer::new(client.clone(), config);
+    let mut patient = client.config().clone();
+    patient.request_timeout = REQUEST_TIMEOUT;
+    let producer = Producer::new(Client::new(patient), config);
     load::warm(&producer, TOPIC).await;
     let load = Load::start_as(SHAPE, &producer, TOPIC);
-    let mut hands: Vec<Hand> =
-        (0..3).map(|n| Hand::task(MemberOptions::new(&bootstrap, TOPIC, &format!("member-{n}")))).collect();
+    let member = |n| MemberOptions {
+        request_timeout: REQUEST_TIMEOUT,
+        ..MemberOptions::new(&bootstrap, TOPIC, &format!("member-{n}"))
+    };
+    let mut hands: Vec<Hand> = (0..3).map(|n| Hand::task(member(n))).collect();
     support::progress(&hands, PARTITIONS, 20).await;
 
-    let leader = client.known_leader(&TopicPartition::new(TOPIC, PartitionId(0))).unwrap().0;
-    kill_and_start_again(&stack, leader, &hands).await;
+    kill_and_start_again(&stack, leader(&client).await, &hands).await;
+    in_sync(&client).await;
+    let frozen = usize::try_from(leader(&client).await).unwrap();
+    on(&stack, move |stack| stack.kafka.broker(frozen).freeze()).await;
+    support::progress(&hands, PARTITIONS, 20).await;
+    on(&stack, move |stack| stack.kafka.broker(frozen).thaw()).await;
     in_sync(&client).await;
     let coordinator = coordinator(&client, "worst-day-group").await;
     kill_and_start_again(&stack, coordinator, &hands).await;
@@ -84,6 +96,11 @@ async fn in_sync(client: &Client) {
         Ok(complete.then_some(()))
     })
     .await;
+}
+
+/// The broker that leads the first partition.
+async fn leader(client: &Client) -> i32 {
+    eventually("a leader", async || Ok(client.topic(TOPIC).await?.partitions[0].leader.map(|leader| leader.0))).await
 }
 
 /// The broker that leads the group's partition of the offsets topic.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kafka::{
-    Client, Consumer, Error, ErrorKind, GroupEvent, ProduceError, Producer, ProducerConfig, SaslMechanism, TopicSpec,
+    Client, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, ProduceError, Producer, ProducerConfig,
+    SaslMechanism, TopicSpec,
 };
 use kafka_protocol::error::ResponseError;
 
@@ -36,7 +37,8 @@ async fn a_topic_without_rights_is_named() {
 
 #[tokio::test]
 async fn a_group_without_rights_ends_the_member_by_name() {
-    let mut member = Consumer::join(client_of(NOBODY), ConsumerConfig::new("secret-group", vec!["forbidden-too".into()]));
+    let mut member =
+        Consumer::join(client_of(NOBODY), ConsumerConfig::new("secret-group", vec!["forbidden-too".into()]));
     let failed = async {
         loop {
             match member.events.recv().await.unwrap() {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::{
-    Client, Commit, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, Offset, OutRecord,
-    PartitionId, Producer, ProducerConfig, RawBatch, SaslMechanism, Security, TopicPartition, TopicSpec,
+    Client, Commit, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, Offset, OutRecord, PartitionId, Producer,
+    ProducerConfig, RawBatch, SaslMechanism, Security, TopicPartition, TopicSpec,
 };
 use tokio::time::Instant;
 

@@ -33,6 +33,8 @@ pub(crate) struct MemberOptions {
     pub(crate) heartbeat_interval: Duration,
     pub(crate) rebalance_timeout: Duration,
     pub(crate) commit_interval: Duration,
+    /// How long a broker may take to answer.
+    pub(crate) request_timeout: Duration,
 }
 
 impl MemberOptions {
@@ -48,19 +50,23 @@ impl MemberOptions {
             heartbeat_interval: Duration::from_millis(500),
             rebalance_timeout: Duration::from_secs(20),
             commit_interval: Duration::from_millis(50),
+            request_timeout: Duration::from_secs(10),
         }
     }
 
     /// For the command line of a member in a process of its own.
     pub(crate) fn to_args(&self) -> Vec<String> {
         let texts = [&self.bootstrap, &self.group, &self.topic, &self.client_id].into_iter().cloned();
-        let times = [self.session_timeout, self.heartbeat_interval, self.rebalance_timeout, self.commit_interval];
-        texts.chain(times.iter().map(|time| time.as_millis().to_string())).collect()
+        let group_times = [self.session_timeout, self.heartbeat_interval, self.rebalance_timeout];
+        let times = group_times.into_iter().chain([self.commit_interval, self.request_timeout]);
+        texts.chain(times.map(|time| time.as_millis().to_string())).collect()
     }
 
     /// The inverse of [`MemberOptions::to_args`].
     pub(crate) fn from_args(args: &[String]) -> Option<Self> {
-        let [bootstrap, group, topic, client_id, session, heartbeat, rebalance, commit] = args else { return None };
+        let [bootstrap, group, topic, client_id, session, heartbeat, rebalance, commit, request] = args else {
+            return None;
+        };
         let time = |text: &String| text.parse().ok().map(Duration::from_millis);
         Some(Self {
             bootstrap: bootstrap.clone(),
@@ -72,12 +78,14 @@ impl MemberOptions {
             heartbeat_interval: time(heartbeat)?,
             rebalance_timeout: time(rebalance)?,
             commit_interval: time(commit)?,
+            request_timeout: time(request)?,
         })
     }
 
     fn client(&self) -> Client {
         let brokers = self.bootstrap.split(',').map(str::to_owned).collect();
-        Client::new(ClientConfig::new(brokers, self.client_id.as_str()))
+        let config = ClientConfig::new(brokers, self.client_id.as_str());
+        Client::new(ClientConfig { request_timeout: self.request_timeout, ..config })
     }
 
     fn consumer_config(&self) -> ConsumerConfig {
