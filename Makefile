@@ -11,12 +11,12 @@ NATIVE := $(TARGET)/release/native
 WITH_ME = $(shell setpriv --pdeathsig TERM true 2> /dev/null && echo setpriv --pdeathsig TERM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install build release fmt fmt-check lint check test demo up down status logs clean
+.PHONY: help install build release fmt fmt-check lint check test test-timescale demo up down status logs clean
 
 help:
 	@awk 'BEGIN { print "usage: make TARGET" } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { split($$0, part, ":.*## "); printf "  %-12s %s\n", part[1], part[2] }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { split($$0, part, ":.*## "); printf "  %-15s %s\n", part[1], part[2] }' $(MAKEFILE_LIST)
 
 ##@ See it work
 demo: release ## play the surge on real servers and print the proof (SURGE=full, POSITIONS_PER_POST=n, SCENARIO=…)
@@ -47,5 +47,8 @@ check: fmt-check lint ## what `make test` checks before it runs the tests
 test: check ## format check, lint, and all tests, on real servers
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
+test-timescale: install ## run timescale-writer's whole suite on a TimescaleDB of yours (TIMESCALE_URL=postgres://…, may create databases)
+	@test -n "$(TIMESCALE_URL)" || { echo "usage: TIMESCALE_URL=postgres://USER:PASSWORD@HOST[:PORT]/DATABASE make test-timescale" >&2; exit 64; }
+	TIMESCALE_URL='$(TIMESCALE_URL)' $(CARGO) test -p timescale-writer
 clean: down ## stop what is up and remove everything that was built
 	$(CARGO) clean

@@ -22,6 +22,19 @@ pub struct Row {
     pub timestamp_ms: i64,
 }
 
+/// The rows of one driver, counted where they are: for tests with more of them than one would carry about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    /// How many.
+    pub count: i64,
+    /// How many different times they have.
+    pub distinct: i64,
+    /// The earliest time, ms since the epoch.
+    pub first_ms: i64,
+    /// The latest.
+    pub last_ms: i64,
+}
+
 /// A database with the table `driver_locations`.
 #[derive(Debug)]
 pub struct History {
@@ -78,6 +91,26 @@ impl History {
             *rows.entry((row.get(0), row.get(1))).or_default() += 1;
         }
         Ok(rows)
+    }
+
+    /// The rows of each driver, counted.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub async fn by_driver(&self) -> Result<BTreeMap<String, Rows>, String> {
+        let client = self.connect().await?;
+        let text = format!(
+            "SELECT driver_id, count(*), count(DISTINCT ts), min({MILLISECONDS}), max({MILLISECONDS})
+             FROM driver_locations GROUP BY driver_id"
+        );
+        let rows = client.query(&text, &[]).await.map_err(|error| error.to_string())?;
+        let counted = |row: &tokio_postgres::Row| Rows {
+            count: row.get(1),
+            distinct: row.get(2),
+            first_ms: row.get(3),
+            last_ms: row.get(4),
+        };
+        Ok(rows.iter().map(|row| (row.get(0), counted(row))).collect())
     }
 
     /// Waits until there are as many rows as `expected`, then insists that they are exactly these, each once.

@@ -21,7 +21,7 @@ mod wait;
 mod witness;
 
 pub use events::{Moment, event, now_ms, position};
-pub use history::{History, Row};
+pub use history::{History, Row, Rows};
 pub use http::{Answer, Phone};
 pub use load::{Load, Posted};
 pub use map::Map;

@@ -101,6 +101,9 @@ impl Jump {
     }
 }
 
+/// Tells a topic from a later one of the same name.
+type TopicId = [u8; 16];
+
 /// Positions of the partitions that are read.
 #[derive(Default)]
 pub(crate) struct Board {
@@ -119,6 +122,8 @@ struct BoardState {
 struct Reading {
     position: Offset,
     incarnation: Incarnation,
+    /// Of the topic that the position is in, once it is known.
+    topic_id: Option<TopicId>,
     paused: bool,
     not_before: Option<Instant>,
 }
@@ -129,6 +134,17 @@ struct Wanted {
     partition: TopicPartition,
     position: Offset,
     incarnation: Incarnation,
+    topic_id: Option<TopicId>,
+}
+
+impl Reading {
+    /// A topic that was deleted and created again is another one: it is read from its beginning.
+    fn follow(&mut self, topic_id: Option<TopicId>) {
+        if self.topic_id.is_some_and(|before| topic_id.is_some_and(|now| now != before)) {
+            self.position = Offset(0);
+        }
+        self.topic_id = topic_id.or(self.topic_id);
+    }
 }
 
 impl Board {
@@ -136,7 +152,7 @@ impl Board {
         let mut state = self.lock();
         state.incarnations += 1;
         let incarnation = Incarnation(state.incarnations);
-        let reading = Reading { position, incarnation, paused: false, not_before: None };
+        let reading = Reading { position, incarnation, topic_id: None, paused: false, not_before: None };
         state.partitions.insert(partition.clone(), reading);
         drop(state);
         self.changed.notify_one();
@@ -163,12 +179,14 @@ impl Board {
     /// What may be fetched now, by leader; partitions without a known leader under `None`.
     fn wanted(&self, client: &Client, now: Instant) -> BTreeMap<Option<BrokerId>, Vec<Wanted>> {
         let mut by_leader = BTreeMap::<_, Vec<_>>::new();
-        for (partition, reading) in &self.lock().partitions {
+        for (partition, reading) in &mut self.lock().partitions {
+            reading.follow(client.known_topic(&partition.topic).map(|topic| topic.topic_id));
             if !reading.paused && reading.not_before.is_none_or(|time| time <= now) {
                 let wanted = Wanted {
                     partition: partition.clone(),
                     position: reading.position,
                     incarnation: reading.incarnation,
+                    topic_id: reading.topic_id,
                 };
                 by_leader.entry(client.known_leader(partition)).or_default().push(wanted);
             }
@@ -425,7 +443,9 @@ impl FetchTask {
     async fn nearest(&self, wanted: &Wanted) -> Result<Offset, Error> {
         let earliest = self.list_offset(&wanted.partition, OffsetSpec::Earliest).await?;
         let latest = self.list_offset(&wanted.partition, OffsetSpec::Latest).await?;
-        Ok(wanted.position.min(latest).max(earliest))
+        let topic = self.client.topic(&wanted.partition.topic).await?;
+        let is_another = wanted.topic_id.is_some_and(|before| before != topic.topic_id);
+        Ok(if is_another { earliest } else { wanted.position.min(latest).max(earliest) })
     }
 
     async fn list_offset(&self, partition: &TopicPartition, spec: OffsetSpec) -> Result<Offset, Error> {

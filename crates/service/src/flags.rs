@@ -64,6 +64,12 @@ pub trait Config: clap::Parser + Send + 'static {
     /// The flags that every service has.
     fn common(&self) -> &CommonArgs;
 
+    /// Whether a subcommand asks for a single task instead of the service: it may run beside the service, so it does not
+    /// open the service's `--metrics-listen`.
+    fn is_task(&self) -> bool {
+        false
+    }
+
     /// Checks what a single flag's parser cannot see, before the first socket is opened.
     ///
     /// # Errors
@@ -142,13 +148,16 @@ pub fn parse<C: Config>(info: &Info, args: impl IntoIterator<Item = impl Into<Os
 }
 
 fn command<C: Config>(info: &Info) -> Command {
-    C::command()
+    let command = C::command()
         .name(info.name)
         .bin_name(info.name)
         .version(info.version)
         .about(info.about)
         .mut_arg("metrics_listen", |arg| arg.default_value(info.metrics_listen).required(false))
-        .mut_args(with_environment)
+        .mut_args(with_environment);
+    // The service's own flags may stand before a subcommand or behind it. A subcommand's flags have no environment
+    // variables: what a task is to do is said each time anew.
+    if command.has_subcommands() { command.mut_args(|arg| arg.global(true)) } else { command }
 }
 
 /// Gives every flag the environment variable of its name, so that none can be forgotten.

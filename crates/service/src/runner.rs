@@ -64,7 +64,11 @@ where
         Err(Stop::Text(text)) => return print(&text),
         Err(Stop::Usage(usage)) => return fail(LogFormat::Text, &Failure::new(exit::USAGE, usage.to_string())),
     };
-    let common = config.common().clone();
+    let mut common = config.common().clone();
+    if config.is_task() {
+        // Any free port: the service's own belongs to the service, which may be running.
+        common.metrics_listen = (Ipv4Addr::LOCALHOST, 0).into();
+    }
     match start(info, &common, |context| run(config, context)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(common.log_format, &failure),

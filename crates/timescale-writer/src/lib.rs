@@ -10,25 +10,32 @@
 //! Rows and next offset stand or fall together, and the offset moves only from where this writer believes it to be: so
 //! each Kafka record is stored exactly once, whatever dies and whoever else writes.
 
+mod command;
 mod config;
 pub mod copy;
 mod decode;
 mod error;
 pub mod metrics;
+mod replay;
+mod task;
 mod timescale;
+mod timestamp;
 
 use std::sync::Arc;
 
 use pipeline::Settings;
 use service::{Context, Info};
+use task::Task;
 
+pub use command::{Command, EraseArgs, OffsetsCommand, SetArgs, Target};
 pub use config::{BatchArgs, Config, DEFAULT_GROUP, DatabaseArgs, Switch};
 pub use decode::PositionDecoder;
 pub use error::Error;
 pub use timescale::{
-    Database, DatabaseConfig, Migrate, SchemaConfig, SinkConfig, TableKind, TimescaleSink, TopicId, TopicIds, UrlError,
-    check_url, prepare_schema,
+    Database, DatabaseConfig, Environment, Given, Migrate, SchemaConfig, ServerSettings, SettingError, SinkConfig,
+    Storage, TableKind, TimescaleSink, TopicId, TopicIds, prepare_schema,
 };
+pub use timestamp::Timestamp;
 
 /// What the binary says about itself.
 pub const INFO: Info = Info {
@@ -39,12 +46,19 @@ pub const INFO: Info = Info {
     buckets: &pipeline::metrics::BUCKETS,
 };
 
-/// Runs the service until `context.shutdown`; with `--migrate only`, until the schema is there.
+/// Runs the service until `context.shutdown`; with `--migrate only`, until the schema is there; with a subcommand, the task.
 ///
 /// # Errors
 /// What waiting does not help with; see [`Error`].
 pub async fn run(config: Config, context: Context) -> Result<(), Error> {
-    let database = Arc::new(Database::new(&config.database_config())?);
+    let database = Arc::new(Database::new(config.database_config()?));
+    if let Some(command) = config.command.clone() {
+        let task = Task { database, kafka: config.kafka(), group: config.batch.group, topic: config.common.topic };
+        let Some(done) = context.shutdown.run_until_cancelled(task.run(command)).await else {
+            return Err(Error::Refused("interrupted: what the database had not finished was rolled back".to_owned()));
+        };
+        return done;
+    }
     let schema = context.health.component("schema");
     let preparing = prepare_schema(&database, config.schema_config(), &schema);
     let Some(prepared) = context.shutdown.run_until_cancelled(preparing).await else { return Ok(()) };

@@ -1,11 +1,19 @@
 //! Positions into PostgreSQL or TimescaleDB, and the database's errors into faults. No file but this one and those
 //! below it imports tokio-postgres.
 
+mod certificate;
+mod conninfo;
 mod database;
 mod fault;
 mod offsets;
+mod options;
+mod passfile;
 mod refused;
 mod schema;
+mod settings;
+mod storage;
+mod tls;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -16,21 +24,28 @@ use event::DriverLocation;
 use futures::SinkExt;
 use futures::future::try_join;
 use kafka::{Offset, TopicPartition};
-use pipeline::{Batch, Refused, Sink, WriteError, Written};
+use pipeline::{Batch, Sink, WriteError, Written};
 use tokio_postgres::{Client, CopyInSink, Error, Statement};
 
 use crate::copy::Encoder;
 use crate::metrics::SinkMetrics;
 use database::Connection;
-use fault::Fault;
 use offsets::{Claim, Keys};
 
-pub use database::{Database, DatabaseConfig, UrlError, check_url};
+pub use database::{Database, DatabaseConfig};
+pub(crate) use fault::Fault;
+pub(crate) use offsets::{Kept, Stored};
 pub use offsets::{TopicId, TopicIds};
-pub use schema::{Migrate, SchemaConfig, TableKind, prepare_schema};
+pub(crate) use schema::check_schema;
+pub use schema::{Migrate, SchemaConfig, prepare_schema};
+pub use settings::{Environment, Given, ServerSettings, SettingError};
+pub use storage::{Storage, TableKind};
+pub(crate) use upkeep::{OffsetsById, Owner, Upkeep};
 
 /// An outcome that is rightly no row: a trigger of the operator's said so.
 const SUPPRESSED: &str = "suppressed";
+/// An outcome of records that are read again: their rows were kept.
+const ALREADY_STORED: &str = "already_stored";
 const WRITTEN: &str = "written";
 
 /// READ COMMITTED whatever the database's default: the fence wants to see what a rival committed while it waited.
@@ -83,14 +98,14 @@ impl TimescaleSink {
         Self { database, group, keys: Keys::new(topic_ids), metrics: SinkMetrics::new() }
     }
 
-    /// Writes rows and offsets in one transaction; returns the number of rows.
+    /// Writes rows and offsets in one transaction.
     ///
     /// Whatever fails, the connection is dropped, which rolls back: the server sees the end of the connection.
-    async fn transact(&self, batch: &Batch<DriverLocation>, claim: &Claim) -> Result<u64, Failure> {
+    async fn transact(&self, batch: &Batch<DriverLocation>, claim: &Claim) -> Result<Copied, Failure> {
         let lease = self.database.lease().await?;
-        let rows = self.database.limited(self.transact_on(&lease, batch, claim)).await?;
+        let copied = self.database.limited(self.transact_on(&lease, batch, claim)).await?;
         lease.keep();
-        Ok(rows)
+        Ok(copied)
     }
 
     async fn transact_on(
@@ -98,7 +113,7 @@ impl TimescaleSink {
         connection: &Connection,
         batch: &Batch<DriverLocation>,
         claim: &Claim,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Copied, Failure> {
         let client = connection.client();
         // Awaited alone: if it failed and the next statements were on their way, each would commit by itself.
         client.batch_execute(BEGIN).await?;
@@ -106,14 +121,15 @@ impl TimescaleSink {
             let moved = claim.fence(client, connection.fence(), &self.group).await?;
             if moved == claim.len() { Ok(()) } else { Err(Failure::Fenced) }
         };
-        let copy = async { Ok(copy_in(client, connection.copy(), batch.items().map(|item| &item.event)).await?) };
+        let copy = async { Ok(copy_in(client, connection.copy(), claim.rows(batch).map(|row| row.event)).await?) };
         // Both are on their way at once; nothing is committed before both are answered well.
-        let rows = if batch.is_empty() { fence.await.map(|()| 0)? } else { try_join(fence, copy).await?.1 };
+        let is_empty = claim.rows(batch).next().is_none();
+        let copied = if is_empty { fence.await.map(|()| Copied::default())? } else { try_join(fence, copy).await?.1 };
         client.batch_execute("COMMIT").await?;
-        Ok(rows)
+        Ok(copied)
     }
 
-    async fn stored(&self, claim: &Claim) -> Result<HashMap<TopicPartition, Offset>, WriteError> {
+    async fn stored(&self, claim: &Claim) -> Result<HashMap<TopicPartition, Stored>, WriteError> {
         let reading = async {
             let lease = self.database.lease().await?;
             let stored = self.database.limited(claim.stored(lease.client(), &self.group)).await?;
@@ -139,10 +155,11 @@ impl TimescaleSink {
     /// holds for our own lost COMMIT and also where a rival committed the same stretch: either way the work of this
     /// batch is done and nothing of it may be written again.
     async fn after_fence(&self, batch: &Batch<DriverLocation>, claim: &Claim) -> Result<Written, WriteError> {
-        let stored = self.stored(claim).await?;
+        let stored = positions_of(&self.stored(claim).await?);
         if batch.slices.iter().all(|slice| stored.get(&slice.partition) == Some(&slice.next)) {
             self.metrics.found_committed.increment(1);
-            return Ok(written(batch.len() as u64, batch.len() as u64));
+            let rows = claim.rows(batch).count() as u64;
+            return Ok(written(Copied { rows, offered: rows }, batch.len() as u64));
         }
         self.metrics.fenced.increment(1);
         let strays = batch.slices.iter().filter(|slice| stored.get(&slice.partition) != Some(&slice.start));
@@ -155,8 +172,8 @@ impl TimescaleSink {
         Err(WriteError::Fenced(format!("{}: {}", self.database.address(), strays.join(", "))))
     }
 
-    async fn find_refused(&self, batch: &Batch<DriverLocation>, first: &Fault) -> WriteError {
-        match refused::find(&self.database, batch).await {
+    async fn find_refused(&self, batch: &Batch<DriverLocation>, claim: &Claim, first: &Fault) -> WriteError {
+        match refused::find(&self.database, batch, claim).await {
             // The reason is gone again, or lies in something that no single row shows: the batch is tried again.
             Ok(refused) if refused.is_empty() => self.sink_fault(first),
             Ok(refused) => WriteError::Refused(refused),
@@ -176,16 +193,18 @@ impl Sink for TimescaleSink {
     async fn write(&self, batch: &Batch<DriverLocation>) -> Result<Written, WriteError> {
         let claim = self.keys.claim(&batch.slices).await?;
         match self.transact(batch, &claim).await {
-            Ok(rows) => Ok(written(rows, batch.len() as u64)),
+            Ok(copied) => Ok(written(copied, batch.len() as u64)),
             Err(Failure::Fenced) => self.after_fence(batch, &claim).await,
-            Err(Failure::Fault(fault)) if fault.is_about_data() => Err(self.find_refused(batch, &fault).await),
+            Err(Failure::Fault(fault)) if fault.is_about_data() => Err(self.find_refused(batch, &claim, &fault).await),
             Err(Failure::Fault(fault)) => Err(self.sink_fault(&fault)),
         }
     }
 
     async fn positions(&self, partitions: &[TopicPartition]) -> Result<HashMap<TopicPartition, Offset>, WriteError> {
         let claim = self.keys.look_up(partitions).await?;
-        self.stored(&claim).await
+        let stored = self.stored(&claim).await?;
+        self.keys.note_kept(&stored);
+        Ok(positions_of(&stored))
     }
 
     async fn probe(&self) -> Result<(), WriteError> {
@@ -197,47 +216,40 @@ impl Sink for TimescaleSink {
     }
 }
 
-fn written(rows: u64, records: u64) -> Written {
-    let suppressed = records.saturating_sub(rows);
-    let outcomes = [(WRITTEN, rows), (SUPPRESSED, suppressed)];
+fn positions_of(stored: &HashMap<TopicPartition, Stored>) -> HashMap<TopicPartition, Offset> {
+    stored.iter().map(|(partition, stored)| (partition.clone(), stored.next)).collect()
+}
+
+/// What became of the rows that were sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Copied {
+    rows: u64,
+    offered: u64,
+}
+
+fn written(copied: Copied, records: u64) -> Written {
+    let Copied { rows, offered } = copied;
+    let (suppressed, already_stored) = (offered.saturating_sub(rows), records.saturating_sub(offered));
+    let outcomes = [(WRITTEN, rows), (SUPPRESSED, suppressed), (ALREADY_STORED, already_stored)];
     Written { outcomes: outcomes.into_iter().filter(|(_, count)| *count > 0).collect() }
 }
 
-/// Streams rows into the table; returns how many the database took.
+/// Streams rows into the table.
 async fn copy_in<'a>(
     client: &Client,
     statement: &Statement,
     events: impl Iterator<Item = &'a DriverLocation>,
-) -> Result<u64, Fault> {
+) -> Result<Copied, Fault> {
     let sink: CopyInSink<Bytes> = client.copy_in(statement).await?;
     let mut sink = pin!(sink);
     let mut encoder = Encoder::begin();
+    let mut offered = 0;
     for event in events {
+        offered += 1;
         if let Some(piece) = encoder.row(event) {
             sink.feed(piece).await?;
         }
     }
     sink.feed(encoder.end()).await?;
-    Ok(sink.finish().await?)
-}
-
-/// The items of a batch in one row, with the indices that [`Refused`] wants.
-struct Numbered<'a> {
-    slice: usize,
-    item: usize,
-    event: &'a DriverLocation,
-}
-
-fn numbered(batch: &Batch<DriverLocation>) -> Vec<Numbered<'_>> {
-    let slices = batch.slices.iter().enumerate();
-    let items = slices.flat_map(|(slice, content)| {
-        content.items.iter().enumerate().map(move |(item, content)| Numbered { slice, item, event: &content.event })
-    });
-    items.collect()
-}
-
-impl Numbered<'_> {
-    fn refused(&self, fault: &Fault) -> Refused {
-        Refused { slice: self.slice, item: self.item, fault: fault.of_record() }
-    }
+    Ok(Copied { rows: sink.finish().await?, offered })
 }

@@ -7,6 +7,7 @@ mod freshness;
 mod groups;
 mod growth;
 mod journey;
+mod kills;
 mod lag;
 mod misuse;
 mod outages;

@@ -2,75 +2,44 @@
 
 use std::future::poll_fn;
 use std::ops::Deref;
-use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::Counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, NoTls, Socket, Statement};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, Socket, Statement};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::fault::Fault;
 use super::offsets::FENCE;
-use crate::INFO;
+use super::settings::ServerSettings;
+use super::tls::{Connector, Stream};
 use crate::copy;
 
 /// TCP connect to one address, within the wait for the whole.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that vanished without a word is noticed after idle + retries × interval.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
 /// While a statement runs or waits for a lock, the server looks this often whether we are still there.
 const CLIENT_CHECK: Duration = Duration::from_secs(1);
-const DEFAULT_PORT: u16 = 5432;
-const URL_FORM: &str = "give postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE";
+/// The server's word for "not this way": an entry of pg_hba.conf that wants the connection encrypted, or not.
+const NOT_THIS_WAY: &str = "28000";
 
 /// Where the database is and how long to wait for it.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
-    /// `postgres://…`, or libpq's `key=value` form.
-    pub url: String,
+    /// How to reach it.
+    pub server: ServerSettings,
     /// The longest wait for a connection, a statement or a transaction.
     pub timeout: Duration,
     /// Connections at a time.
     pub connections: usize,
 }
 
-/// Why a URL cannot be used; says what would be right and never shows the URL.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct UrlError(String);
-
-/// Checks a URL without connecting.
-///
-/// # Errors
-/// What is wrong and what would be right.
-pub fn check_url(url: &str) -> Result<(), UrlError> {
-    parse(url).map(drop)
-}
-
-fn parse(url: &str) -> Result<Config, UrlError> {
-    // The parser's own message is not repeated: it may quote a part of the password.
-    let config = Config::from_str(url).map_err(|_| UrlError(URL_FORM.to_owned()))?;
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        return Err(UrlError(format!("there is no host; {URL_FORM}")));
-    }
-    if config.get_dbname().is_none() {
-        return Err(UrlError(format!("there is no database; {URL_FORM}")));
-    }
-    match config.get_ssl_mode() {
-        SslMode::Disable | SslMode::Prefer => Ok(config),
-        _ => Err(UrlError("TLS is not built in; leave sslmode out, or give disable or prefer".to_owned())),
-    }
-}
-
 /// A small pool of connections.
 pub struct Database {
-    config: Config,
+    /// One for each try that `sslmode` allows.
+    tries: Vec<Config>,
+    connector: Connector,
     address: String,
     timeout: Duration,
     idle: Mutex<Vec<Connection>>,
@@ -132,27 +101,19 @@ pub(crate) struct Session {
 
 impl Database {
     /// A pool without connections yet.
-    ///
-    /// # Errors
-    /// The URL cannot be used.
-    pub fn new(config: &DatabaseConfig) -> Result<Self, UrlError> {
-        let mut server = parse(&config.url)?;
-        server
-            .application_name(INFO.name)
-            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
-            .tcp_user_timeout(config.timeout)
-            .keepalives(true)
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_RETRIES);
-        Ok(Self {
-            address: address(&server),
-            config: server,
-            timeout: config.timeout,
+    pub fn new(config: DatabaseConfig) -> Self {
+        let DatabaseConfig { server, timeout, connections } = config;
+        let address = server.address().to_owned();
+        let ServerSettings { config, tls, .. } = server;
+        Self {
+            tries: tls.tries.iter().map(|mode| bounded(config.clone(), *mode, timeout)).collect(),
+            connector: tls.connector,
+            address,
+            timeout,
             idle: Mutex::default(),
-            permits: Semaphore::new(config.connections.max(1)),
+            permits: Semaphore::new(connections.max(1)),
             opened: crate::metrics::connections(),
-        })
+        }
     }
 
     /// `postgres HOST:PORT/DATABASE`.
@@ -181,15 +142,28 @@ impl Database {
     /// Opens a connection of its own, outside the pool.
     pub(crate) async fn session(&self) -> Result<Session, Fault> {
         let opening = async {
-            let (client, connection) = self.config.connect(NoTls).await?;
-            let driver = tokio::spawn(drive(connection));
-            let driver = AbortOnDropHandle::new(driver);
+            let (client, connection) = self.connect().await?;
+            let driver = AbortOnDropHandle::new(tokio::spawn(drive(connection)));
             client.batch_execute(&session_settings(self.timeout)).await?;
             Ok::<_, Fault>(Session { client, driver })
         };
         let session = self.limited(opening).await?;
         self.opened.increment(1);
         Ok(session)
+    }
+
+    /// Tries one way after the other, as long as the server or the handshake refuses the way and nothing else.
+    async fn connect(&self) -> Result<(Client, Driven), Fault> {
+        let mut refused = None;
+        for config in &self.tries {
+            match config.connect(self.connector.clone()).await.map_err(Fault::from) {
+                Ok(connected) => return Ok(connected),
+                Err(fault) if fault.sqlstate() == Some(NOT_THIS_WAY) || fault.is_about_tls() => refused = Some(fault),
+                // What the second way says of a server that refused the first is the better answer.
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(refused.unwrap_or(Fault::TimedOut(self.timeout)))
     }
 
     async fn take(&self) -> Result<Connection, Fault> {
@@ -216,8 +190,18 @@ impl Database {
     }
 }
 
+type Driven = tokio_postgres::Connection<Socket, Stream>;
+
+/// What was given, kept within our own limits.
+fn bounded(mut config: Config, mode: SslMode, timeout: Duration) -> Config {
+    let connect = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT).min(timeout);
+    let unheard = config.get_tcp_user_timeout().copied().unwrap_or(timeout).min(timeout);
+    config.ssl_mode(mode).connect_timeout(connect).tcp_user_timeout(unheard);
+    config
+}
+
 /// Drives a connection to its end. Notices are dropped: a trigger's may quote rows, and the library would log them.
-async fn drive(mut connection: tokio_postgres::Connection<Socket, NoTlsStream>) {
+async fn drive(mut connection: Driven) {
     loop {
         match poll_fn(|context| connection.poll_message(context)).await {
             Some(Ok(_)) => {}
@@ -235,46 +219,4 @@ fn session_settings(timeout: Duration) -> String {
          SET idle_in_transaction_session_timeout = {timeout_ms}; \
          SET client_connection_check_interval = {check_ms}"
     )
-}
-
-fn address(config: &Config) -> String {
-    let named = config.get_hosts().iter().map(|host| match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
-    });
-    let numbered = config.get_hostaddrs().iter().map(ToString::to_string);
-    let hosts: Vec<String> = if config.get_hosts().is_empty() { numbered.collect() } else { named.collect() };
-    let ports = config.get_ports();
-    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
-    let servers: Vec<_> = hosts.iter().enumerate().map(|(index, host)| format!("{host}:{}", port(index))).collect();
-    format!("postgres {}/{}", servers.join(","), config.get_dbname().unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_has_no_credentials() {
-        let address = |url| address(&parse(url).unwrap());
-        assert_eq!(address("postgres://user:secret@db.example:6543/locations"), "postgres db.example:6543/locations");
-        assert_eq!(address("postgres://user@[::1]/l?password=secret"), "postgres ::1:5432/l");
-        assert_eq!(address("host=a,b port=1,2 user=u password=secret dbname=d"), "postgres a:1,b:2/d");
-    }
-
-    #[test]
-    fn a_wrong_url_is_refused_without_showing_it() {
-        for wrong in [
-            "",
-            "mysql://u:secret@h/d",
-            "postgres://u:secret@h:port/d",
-            "postgres://u:secret@/d",
-            "postgres://u:secret@h",
-            "postgres://u:secret@h/d?sslmode=require",
-            "host=h password=secret secret",
-        ] {
-            let error = check_url(wrong).unwrap_err().to_string();
-            assert!(!error.contains("secret") && !error.contains('\n'), "{wrong}: {error}");
-        }
-    }
 }

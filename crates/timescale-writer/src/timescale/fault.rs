@@ -1,12 +1,15 @@
 //! What the database said, and what it means for a batch: is it about the data, or about the database?
 
 use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use event::Reason;
 use pipeline::RecordFault;
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::InvalidDnsNameError;
 
 /// Data exception, integrity constraint violation: the row is at fault. Every other class is the database's own matter.
 const DATA_CLASSES: [&str; 2] = ["22", "23"];
@@ -14,6 +17,9 @@ const DATA_CLASSES: [&str; 2] = ["22", "23"];
 /// Classes whose messages are the server's own words. Those of others may quote values of a row (a trigger's text).
 const SAFE_CLASSES: [&str; 15] =
     ["08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "F0", "XX"];
+
+/// What the client says where `sslmode` insists and the server has no TLS. It offers no other way to tell.
+const NO_TLS: &str = "server does not support TLS";
 
 /// How the client begins what it says of itself when the URL is at fault: a password is missing, or the server proves
 /// not to know it. It offers no other way to tell.
@@ -57,6 +63,22 @@ impl Fault {
             _ => return false,
         };
         SETTING_FAULTS.iter().any(|fault| text.starts_with(fault))
+    }
+
+    /// Whether the two sides cannot agree on TLS: waiting does not change certificates.
+    pub(crate) fn is_about_tls(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            let of_tls = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            if of_tls.is_some_and(|inner| inner.is::<rustls::Error>() || inner.is::<InvalidDnsNameError>())
+                || inner.to_string() == NO_TLS
+            {
+                return true;
+            }
+            cause = inner.source();
+        }
+        false
     }
 
     /// What is wrong with a row, for its letter. Holds names and codes only: the server's message and detail quote the row.

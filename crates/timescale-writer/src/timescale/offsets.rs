@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event::DriverLocation;
 use kafka::{Client as Kafka, Offset, PartitionId, TopicPartition};
-use pipeline::{Slice, WriteError};
+use pipeline::{Batch, Refused, Slice, WriteError};
 use tokio_postgres::{Client, Statement};
 
 use super::fault::Fault;
@@ -39,7 +39,8 @@ pub(crate) const FENCE: &str = "
     SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM begun)";
 
 const STORED: &str = "
-    SELECT stored.topic, stored.partition, stored.next_offset
+    SELECT stored.topic, stored.partition, stored.next_offset, stored.kept_until,
+        (extract(epoch FROM stored.kept_before) * 1000)::bigint
     FROM driver_location_offsets AS stored
     JOIN unnest($2::text[], $3::text[], $4::int4[]) AS given (topic, topic_id, partition)
         ON stored.topic = given.topic AND stored.topic_id = given.topic_id::uuid AND stored.partition = given.partition
@@ -66,6 +67,27 @@ impl fmt::Debug for TopicId {
     }
 }
 
+/// What is stored about a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) next: Offset,
+    pub(crate) kept: Option<Kept>,
+}
+
+/// A stretch that is read again though some of its rows stayed: of records before `until`, those that are older than
+/// `before_ms` by their effective time. Such records are in the table already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) until: Offset,
+    pub(crate) before_ms: i64,
+}
+
+impl Kept {
+    fn has(self, offset: Offset, event: &DriverLocation) -> bool {
+        offset < self.until && event.effective_at_ms < self.before_ms
+    }
+}
+
 /// Where the ids of topics come from.
 #[derive(Clone)]
 pub enum TopicIds {
@@ -84,11 +106,18 @@ impl fmt::Debug for TopicIds {
     }
 }
 
+/// What a batch of a partition has to know of it.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    id: TopicId,
+    kept: Option<Kept>,
+}
+
 /// The topic id of each partition that is read. It is learnt when a partition begins and stays until it begins again:
 /// a batch of a topic that was deleted meanwhile must not move the offset of its successor.
 pub(crate) struct Keys {
     source: TopicIds,
-    known: Mutex<HashMap<TopicPartition, TopicId>>,
+    known: Mutex<HashMap<TopicPartition, Known>>,
 }
 
 impl Keys {
@@ -108,17 +137,27 @@ impl Keys {
         let mut known = self.known();
         for partition in partitions {
             let id = ids[&partition.topic];
-            known.insert(partition.clone(), id);
+            known.insert(partition.clone(), Known { id, kept: None });
             claim.add(partition, id);
         }
         Ok(claim)
+    }
+
+    /// Learns which rows of partitions that begin were kept.
+    pub(crate) fn note_kept(&self, stored: &HashMap<TopicPartition, Stored>) {
+        let mut known = self.known();
+        for (partition, stored) in stored {
+            if let Some(known) = known.get_mut(partition) {
+                known.kept = stored.kept;
+            }
+        }
     }
 
     /// What a batch says of its partitions' offsets.
     pub(crate) async fn claim(&self, slices: &[Slice<DriverLocation>]) -> Result<Claim, WriteError> {
         let unknown: Vec<_> = {
             let known = self.known();
-            let unknown = slices.iter().filter(|slice| !known.contains_key(&slice.partition));
+            let unknown = slices.iter().filter(|slice| begins_again(slice) || !known.contains_key(&slice.partition));
             unknown.map(|slice| slice.partition.clone()).collect()
         };
         if !unknown.is_empty() {
@@ -127,7 +166,9 @@ impl Keys {
         let known = self.known();
         let mut claim = Claim::default();
         for slice in slices {
-            claim.add(&slice.partition, known[&slice.partition]);
+            let Known { id, kept } = known[&slice.partition];
+            claim.add(&slice.partition, id);
+            claim.kept.push(kept);
             claim.expected.push(slice.start.0);
             claim.next.push(slice.next.0);
         }
@@ -144,9 +185,15 @@ impl Keys {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<TopicPartition, TopicId>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<TopicPartition, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the records go back behind where they were: then they may be of a new topic of the same name.
+fn begins_again(slice: &Slice<DriverLocation>) -> bool {
+    let goes_back = slice.items.first().is_some_and(|item| item.offset < slice.start);
+    goes_back || slice.next < slice.start || !slice.items.is_sorted_by_key(|item| item.offset)
 }
 
 /// Partitions with their offsets, column by column, as the statements take them.
@@ -157,6 +204,7 @@ pub(crate) struct Claim {
     partitions: Vec<i32>,
     expected: Vec<i64>,
     next: Vec<i64>,
+    kept: Vec<Option<Kept>>,
 }
 
 impl Claim {
@@ -170,21 +218,47 @@ impl Claim {
         self.partitions.len()
     }
 
+    /// The items of the batch that the claim was made for, without those that are in the table already.
+    pub(crate) fn rows<'a>(&'a self, batch: &'a Batch<DriverLocation>) -> impl Iterator<Item = Numbered<'a>> {
+        let slices = batch.slices.iter().zip(&self.kept).enumerate();
+        slices.flat_map(|(slice, (content, kept))| {
+            let items = content.items.iter().enumerate();
+            let missing = items.filter(move |(_, item)| !kept.is_some_and(|kept| kept.has(item.offset, &item.event)));
+            missing.map(move |(item, content)| Numbered { slice, item, event: &content.event })
+        })
+    }
+
     /// Moves the offsets; returns how many moved.
     pub(crate) async fn fence(&self, client: &Client, fence: &Statement, group: &str) -> Result<usize, Fault> {
-        let Self { topics, topic_ids, partitions, expected, next } = self;
+        let Self { topics, topic_ids, partitions, expected, next, kept: _ } = self;
         let row = client.query_one(fence, &[&group, topics, topic_ids, partitions, expected, next]).await?;
         Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
     }
 
     /// Reads what is stored; partitions without an offset are absent.
-    pub(crate) async fn stored(&self, client: &Client, group: &str) -> Result<HashMap<TopicPartition, Offset>, Fault> {
+    pub(crate) async fn stored(&self, client: &Client, group: &str) -> Result<HashMap<TopicPartition, Stored>, Fault> {
         let rows = client.query(STORED, &[&group, &self.topics, &self.topic_ids, &self.partitions]).await?;
         let stored = rows.iter().map(|row| {
             let partition = TopicPartition::new(row.try_get::<_, String>(0)?, PartitionId(row.try_get(1)?));
-            Ok((partition, Offset(row.try_get(2)?)))
+            let kept: Option<i64> = row.try_get(3)?;
+            let before_ms: Option<i64> = row.try_get(4)?;
+            let kept = kept.zip(before_ms).map(|(until, before_ms)| Kept { until: Offset(until), before_ms });
+            Ok((partition, Stored { next: Offset(row.try_get(2)?), kept }))
         });
         stored.collect()
+    }
+}
+
+/// An item of a batch, with the indices that [`Refused`] wants.
+pub(crate) struct Numbered<'a> {
+    slice: usize,
+    item: usize,
+    pub(crate) event: &'a DriverLocation,
+}
+
+impl Numbered<'_> {
+    pub(crate) fn refused(&self, fault: &Fault) -> Refused {
+        Refused { slice: self.slice, item: self.item, fault: fault.of_record() }
     }
 }
 

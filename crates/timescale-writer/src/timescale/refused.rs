@@ -7,7 +7,8 @@ use tokio_postgres::Client;
 
 use super::database::{Connection, Database};
 use super::fault::Fault;
-use super::{BEGIN, Numbered, copy_in, numbered};
+use super::offsets::{Claim, Numbered};
+use super::{BEGIN, copy_in};
 
 /// Deferred constraints would speak only at COMMIT, of the batch as a whole.
 const CHECK_AT_ONCE: &str = "SET CONSTRAINTS ALL IMMEDIATE; SAVEPOINT kept";
@@ -26,8 +27,12 @@ enum Verdict {
 ///
 /// # Errors
 /// The database's own trouble.
-pub(super) async fn find(database: &Database, batch: &Batch<DriverLocation>) -> Result<Vec<Refused>, Fault> {
-    let rows = numbered(batch);
+pub(super) async fn find(
+    database: &Database,
+    batch: &Batch<DriverLocation>,
+    claim: &Claim,
+) -> Result<Vec<Refused>, Fault> {
+    let rows: Vec<_> = claim.rows(batch).collect();
     // Each step has the usual limit; the number of steps is bounded by twice the number of rows.
     let connection = database.lease().await?;
     database.limited(run(connection.client(), BEGIN)).await?;

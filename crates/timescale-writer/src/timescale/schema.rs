@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use super::database::Database;
 use super::fault::Fault;
-use crate::config::Switch;
+use super::storage::{self, Storage, TableKind};
 use crate::error::Error;
 use crate::metrics;
 
@@ -30,7 +30,7 @@ const MIGRATIONS_TABLE: &str = "
     )";
 
 /// Every change of the schema, in order. A migration that was released is never edited; its number is its place.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     (
         "rows",
         "CREATE TABLE IF NOT EXISTS driver_locations (
@@ -54,24 +54,16 @@ const MIGRATIONS: [(&str, &str); 2] = [
             PRIMARY KEY (consumer_group, topic, topic_id, partition)
         ) WITH (fillfactor = 50)",
     ),
+    (
+        // While a stretch is read again: rows of records before `kept_until` whose ts is before `kept_before` were kept.
+        "replays",
+        "ALTER TABLE driver_location_offsets
+            ADD COLUMN IF NOT EXISTS kept_until bigint,
+            ADD COLUMN IF NOT EXISTS kept_before timestamptz",
+    ),
 ];
 
-const TIME_INDEX: &str = "CREATE INDEX IF NOT EXISTS driver_locations_ts_idx ON driver_locations (ts)";
-const DRIVER_INDEX: &str =
-    "CREATE INDEX IF NOT EXISTS driver_locations_driver_id_ts_idx ON driver_locations (driver_id, ts DESC)";
-
 const EXTENSION: &str = "SELECT installed_version IS NOT NULL FROM pg_available_extensions WHERE name = 'timescaledb'";
-const EXTENSION_IS_INSTALLED: &str = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')";
-const IS_HYPERTABLE: &str = "
-    SELECT EXISTS (
-        SELECT FROM timescaledb_information.hypertables
-        WHERE format('%I.%I', hypertable_schema, hypertable_name)::regclass = to_regclass('driver_locations')
-    )";
-
-// The classic form of the call, which every 2.x knows. It makes the index on ts by itself.
-const CREATE_HYPERTABLE: &str =
-    "SELECT create_hypertable('driver_locations', 'ts', chunk_time_interval => make_interval(secs => $1))";
-const CHUNK_INTERVAL: &str = "SELECT set_chunk_time_interval('driver_locations', make_interval(secs => $1))";
 
 /// Classes of errors that pass: connection, read-only, rollback, resources, locks, shutdown, the system underneath.
 const DATABASE_IS_BUSY: [&str; 7] = ["08", "25", "40", "53", "55", "57", "58"];
@@ -123,8 +115,10 @@ const SHAPES: [Shape; 2] = [
             ("topic_id", "uuid"),
             ("partition", "integer"),
             ("next_offset", "bigint"),
+            ("kept_until", "bigint"),
+            ("kept_before", "timestamp with time zone"),
         ],
-        nullable: &[],
+        nullable: &["kept_until", "kept_before"],
         // The fence leans on it: without it two first owners would both begin a partition.
         key: &["consumer_group", "partition", "topic", "topic_id"],
     },
@@ -146,19 +140,8 @@ pub enum Migrate {
 pub struct SchemaConfig {
     /// Whether it may be changed.
     pub migrate: Migrate,
-    /// Time that one chunk of the hypertable covers.
-    pub chunk_interval: Duration,
-    /// Whether there shall be an index for questions about one driver.
-    pub driver_index: Switch,
-}
-
-/// What `driver_locations` is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableKind {
-    /// TimescaleDB's, in chunks by time.
-    Hypertable,
-    /// PostgreSQL's own.
-    Plain,
+    /// How rows are stored.
+    pub storage: Storage,
 }
 
 /// Why the schema is not there.
@@ -193,6 +176,18 @@ pub async fn prepare_schema(
     }
 }
 
+/// Checks once that the tables are there.
+///
+/// # Errors
+/// Why they cannot be used; also that the database is away.
+pub(crate) async fn check_schema(database: &Database) -> Result<(), Error> {
+    let session = database.session().await.map_err(|fault| fault.of_task(database))?;
+    match wrong_shape(&session.client).await.map_err(|fault| fault.of_task(database))? {
+        Some(wrong) => Err(Error::Schema(format!("{}: {wrong}", database.address()))),
+        None => Ok(()),
+    }
+}
+
 fn report(database: &Database, kind: TableKind) {
     metrics::report_hypertable(kind == TableKind::Hypertable);
     let address = database.address();
@@ -222,11 +217,11 @@ async fn prepare(database: &Database, config: SchemaConfig) -> Result<TableKind,
             return Ok(Err(wrong));
         }
         if config.migrate != Migrate::Off {
-            let kind = shape_storage(client, config).await?;
+            let kind = storage::shape(client, config.storage).await?;
             client.batch_execute("COMMIT").await?;
             return Ok(Ok(kind));
         }
-        Ok(Ok(table_kind(client).await?))
+        Ok(Ok(storage::table_kind(client).await?))
     };
     let done = tokio::time::timeout(MIGRATION_LIMIT, work).await.unwrap_or(Err(Fault::TimedOut(MIGRATION_LIMIT)));
     match done.map_err(judge)? {
@@ -276,45 +271,6 @@ async fn migrate(client: &Client) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What flags decide about the storage: not a migration, since a flag may change with each start.
-async fn shape_storage(client: &Client, config: SchemaConfig) -> Result<TableKind, Fault> {
-    let kind = make_hypertable(client, config.chunk_interval).await?;
-    client.batch_execute(TIME_INDEX).await?;
-    if config.driver_index == Switch::On {
-        client.batch_execute(DRIVER_INDEX).await?;
-    }
-    Ok(kind)
-}
-
-async fn make_hypertable(client: &Client, chunk_interval: Duration) -> Result<TableKind, Fault> {
-    let kind = table_kind(client).await?;
-    if !truth(client, EXTENSION_IS_INSTALLED).await? {
-        return Ok(kind);
-    }
-    let seconds = chunk_interval.as_secs_f64();
-    if kind == TableKind::Hypertable {
-        client.execute(CHUNK_INTERVAL, &[&seconds]).await?;
-        return Ok(kind);
-    }
-    if truth(client, "SELECT EXISTS (SELECT FROM driver_locations)").await? {
-        tracing::warn!(
-            "driver_locations holds rows already and stays a plain table; create_hypertable(…, migrate_data => true) converts it"
-        );
-        return Ok(kind);
-    }
-    client.query(CREATE_HYPERTABLE, &[&seconds]).await?;
-    Ok(TableKind::Hypertable)
-}
-
-async fn table_kind(client: &Client) -> Result<TableKind, Fault> {
-    let is_hypertable = truth(client, EXTENSION_IS_INSTALLED).await? && truth(client, IS_HYPERTABLE).await?;
-    Ok(if is_hypertable { TableKind::Hypertable } else { TableKind::Plain })
-}
-
-async fn truth(client: &Client, question: &str) -> Result<bool, Fault> {
-    Ok(client.query_one(question, &[]).await?.try_get(0)?)
-}
-
 /// What is wrong with the tables, in one line.
 async fn wrong_shape(client: &Client) -> Result<Option<String>, Fault> {
     for shape in &SHAPES {
@@ -330,7 +286,7 @@ async fn wrong_shape(client: &Client) -> Result<Option<String>, Fault> {
     }
     let missing_right = "the user may not insert into driver_locations, or not select, insert and update in \
                          driver_location_offsets; grant these rights";
-    Ok((!truth(client, RIGHTS).await?).then(|| missing_right.to_owned()))
+    Ok((!storage::truth(client, RIGHTS).await?).then(|| missing_right.to_owned()))
 }
 
 /// A column as it is. Required: a row that leaves it out, or has NULL in it, is refused.
@@ -353,7 +309,7 @@ impl Shape {
                     Some(format!("has column {name} as {}, not as {kind}", column.kind))
                 }
                 Some(column) if column.is_required && self.nullable.contains(name) => {
-                    Some(format!("has NOT NULL on {name}, which is NULL where a phone did not send it"))
+                    Some(format!("has NOT NULL on {name}, which is NULL where there is nothing to say"))
                 }
                 Some(_) => None,
             });
@@ -381,10 +337,23 @@ fn judge(database: &Database, fault: Fault) -> Trouble {
         (_, Some(class)) if !DATABASE_IS_BUSY.contains(&class) && class != "XX" => {
             Error::Schema(line("the schema cannot be brought up to date"))
         }
+        (None, _) if fault.is_about_tls() => {
+            Error::Untrusted(line("check sslmode and sslrootcert, and the server's certificate"))
+        }
         (None, _) if fault.is_about_settings() => Error::Forbidden(line("check user and password in --database-url")),
         _ => return Trouble::Wait(fault),
     };
     Trouble::Fatal(fatal)
+}
+
+impl Fault {
+    /// The end of a task: it does not wait.
+    pub(crate) fn of_task(self, database: &Database) -> Error {
+        match judge(database, self) {
+            Trouble::Fatal(error) => error,
+            Trouble::Wait(fault) => Error::Away(database.explain(&fault)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -437,7 +406,7 @@ mod tests {
         let column = |(name, kind): &(&str, &str)| Column {
             name: (*name).to_owned(),
             kind: (*kind).to_owned(),
-            is_required: true,
+            is_required: !shape.nullable.contains(name),
         };
         let columns: Vec<_> = shape.columns.iter().map(column).collect();
         let key: Vec<_> = shape.key.iter().map(|&name| name.to_owned()).collect();

@@ -5,8 +5,14 @@
 mod exactly_once;
 mod faults;
 mod format;
+mod letters;
+mod outages;
 mod proxy;
+mod refusals;
 mod refused;
 mod schema;
 mod service;
+mod tasks;
+mod timescaledb;
+mod tls;
 mod world;

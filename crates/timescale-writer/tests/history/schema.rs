@@ -2,9 +2,9 @@
 
 use ::service::ServiceError;
 use pipeline::Sink;
-use timescale_writer::{Error, Migrate, SchemaConfig, Switch, TableKind};
+use timescale_writer::{Error, Migrate, SchemaConfig, Storage, Switch};
 
-use crate::world::{self, TIMEOUT, World, batch, prepare, schema, slice};
+use crate::world::{self, TIMEOUT, World, batch, kind, prepare, schema, slice, storage};
 
 async fn refusal(url: &str, config: SchemaConfig) -> Error {
     let error = prepare(url, config).await.unwrap_err();
@@ -14,14 +14,18 @@ async fn refusal(url: &str, config: SchemaConfig) -> Error {
     error
 }
 
+fn with_driver_index() -> SchemaConfig {
+    SchemaConfig { storage: Storage { driver_index: Switch::On, ..storage() }, ..schema() }
+}
+
 #[tokio::test]
 async fn migrating_twice_changes_nothing() {
     let world = World::new().await;
     world.sink().write(&batch([slice(0, 0, 3)])).await.unwrap();
-    assert_eq!(prepare(&world.url, schema()).await.unwrap(), TableKind::Plain);
+    assert_eq!(prepare(&world.url, schema()).await.unwrap(), kind());
     assert_eq!((world.rows().await, world.offset(0).await), (3, Some(3)));
     let row = world.client.query_one("SELECT count(*) FROM driver_location_migrations", &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), 2);
+    assert_eq!(row.get::<_, i64>(0), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +33,7 @@ async fn several_may_migrate_at_once() {
     let world = World::bare().await;
     let starts = (0..8).map(|_| {
         let url = world.url.clone();
-        tokio::spawn(async move { prepare(&url, SchemaConfig { driver_index: Switch::On, ..schema() }).await })
+        tokio::spawn(async move { prepare(&url, with_driver_index()).await })
     });
     for start in futures::future::join_all(starts).await {
         start.unwrap().unwrap();
@@ -55,7 +59,7 @@ async fn the_drivers_index_is_made_when_asked_for() {
     let query = "SELECT count(*) FROM pg_indexes WHERE tablename = 'driver_locations'";
     let indexes = async || world.client.query_one(query, &[]).await.unwrap().get::<_, i64>(0);
     assert_eq!(indexes().await, 1);
-    prepare(&world.url, SchemaConfig { driver_index: Switch::On, ..schema() }).await.unwrap();
+    prepare(&world.url, with_driver_index()).await.unwrap();
     assert_eq!(indexes().await, 2);
     prepare(&world.url, schema()).await.unwrap();
     assert_eq!(indexes().await, 2, "turning it off does not drop it");
@@ -68,7 +72,7 @@ async fn without_migrating_the_tables_must_be_there() {
     let line = refusal(&world.url, off).await.to_string();
     assert!(line.contains("there is no table driver_locations") && line.contains("--migrate only"), "{line}");
     prepare(&world.url, SchemaConfig { migrate: Migrate::Only, ..schema() }).await.unwrap();
-    assert_eq!(prepare(&world.url, off).await.unwrap(), TableKind::Plain);
+    assert_eq!(prepare(&world.url, off).await.unwrap(), kind());
 }
 
 #[tokio::test]
@@ -113,7 +117,7 @@ async fn a_missing_password_is_one_line() {
 #[tokio::test]
 async fn a_missing_database_is_one_line() {
     let world = World::bare().await;
-    let error = refusal(&world.url.replace(&format!("/{}", world.name), "/nowhere"), schema()).await;
+    let error = refusal(&world::on_database(&world.url, "nowhere"), schema()).await;
     assert!(matches!(error, Error::NoDatabase(_)));
     assert!(error.to_string().contains("nowhere"));
 }

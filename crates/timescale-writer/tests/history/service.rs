@@ -6,139 +6,152 @@ use std::time::Duration;
 use ::service::{Context, Stop, parse, test_context};
 use event::DriverLocation;
 use kafka::{Client, ClientConfig, OutRecord, PartitionId, Producer, ProducerConfig};
-use native::{KafkaOptions, Process, Stack, StackOptions};
+use native::{Launch, Process};
 use timescale_writer::{Config, Error, INFO, run};
 use tokio::task::JoinHandle;
 
-use crate::world::{self, NOW, TOPIC, nth, until};
+use crate::world::{self, KAFKA, NOW, World, nth, until};
 
-const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
 const RECORDS: i64 = 20_000;
 
-struct Running {
-    context: Context,
+/// The service in this process, on the shared broker, with a topic called like the database.
+pub(crate) struct Running {
+    pub(crate) context: Context,
     service: JoinHandle<Result<(), Error>>,
 }
 
 impl Running {
-    async fn start(stack: &Stack, flags: &[&str]) -> Self {
-        let (brokers, url) = (stack.kafka.bootstrap(), stack.postgres.url());
-        let given = ["timescale-writer", "--brokers", &brokers, "--database-url", &url, "--topic-partitions", "4"];
-        let config: Config = match parse(&INFO, [given.as_slice(), flags].concat()) {
-            Ok(config) => config,
-            Err(Stop::Text(text)) => panic!("{text}"),
-            Err(Stop::Usage(usage)) => panic!("{usage}"),
-        };
+    pub(crate) async fn start(world: &World, flags: &[&str]) -> Self {
+        Self::with(&world.name, &world.url, flags).await
+    }
+
+    pub(crate) async fn with(topic: &str, url: &str, flags: &[&str]) -> Self {
+        let config = config(topic, url, flags);
         let context = test_context().await;
         let service = tokio::spawn(run(config, context.clone()));
         Self { context, service }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.context.shutdown.cancel();
         tokio::time::timeout(Duration::from_secs(30), self.service).await.unwrap().unwrap().unwrap();
     }
 }
 
-fn producer(stack: &Stack) -> Producer {
-    let client = Client::new(ClientConfig::new(vec![stack.kafka.bootstrap()], "test"));
-    Producer::new(client, ProducerConfig::standard())
+/// The flags that a service needs, and `flags`.
+pub(crate) fn flags(topic: &str, url: &str, flags: &[&str]) -> Vec<String> {
+    let brokers = KAFKA.kafka.bootstrap();
+    let own = [("--brokers", brokers.as_str()), ("--database-url", url), ("--topic", topic), ("--group", topic)];
+    let own = own.into_iter().chain([
+        ("--topic-partitions", "4"),
+        ("--metrics-listen", "127.0.0.1:0"),
+        ("--session-timeout", "1s"),
+        ("--heartbeat-interval", "200ms"),
+    ]);
+    own.flat_map(|(flag, value)| [flag, value]).chain(flags.iter().copied()).map(str::to_owned).collect()
 }
 
-async fn produce(producer: &Producer, partition: i32, value: Option<DriverLocation>) {
+fn config(topic: &str, url: &str, more: &[&str]) -> Config {
+    match parse(&INFO, [vec![INFO.name.to_owned()], flags(topic, url, more)].concat()) {
+        Ok(config) => config,
+        Err(Stop::Text(text)) => panic!("{text}"),
+        Err(Stop::Usage(usage)) => panic!("{usage}"),
+    }
+}
+
+pub(crate) fn client() -> Client {
+    Client::new(ClientConfig::new(vec![KAFKA.kafka.bootstrap()], "test"))
+}
+
+pub(crate) fn producer() -> Producer {
+    Producer::new(client(), ProducerConfig::standard())
+}
+
+/// `None`: poison. The record's time in Kafka is when the event was received.
+pub(crate) async fn produce(producer: &Producer, topic: &str, partition: i32, value: Option<DriverLocation>) {
     let record = OutRecord {
-        topic: Arc::from(TOPIC),
+        topic: Arc::from(topic),
         partition: Some(PartitionId(partition)),
         key: None,
+        timestamp_ms: value.as_ref().map_or(NOW, |event| event.received_at_ms),
         value: value.map(|event| event.encode()),
         headers: Vec::new(),
-        timestamp_ms: NOW,
     };
     // The delivery is not waited for: the rows tell.
     drop(producer.send(record).await.unwrap());
 }
 
+/// All rows, and those that are distinct.
+pub(crate) async fn counts(world: &World) -> (i64, i64) {
+    let query = "SELECT count(*), count(DISTINCT (driver_id, ts)) FROM driver_locations";
+    let row = world.client.query_one(query, &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+/// Committed positions in Kafka, the sum over all partitions.
+pub(crate) async fn committed(group: &str) -> i64 {
+    let committed = client().committed_offsets(group, None).await.unwrap();
+    committed.iter().map(|(_, committed)| committed.offset.0).sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_record_becomes_one_row_also_over_a_restart() {
-    let dir = native::stack_dir("timescale-writer-service");
-    let kafka = Some(KafkaOptions::single());
-    let stack = Stack::start(StackOptions { dir, kafka, redis: false, postgres: true }).unwrap();
-    let first = Running::start(&stack, &[]).await;
+    let world = World::bare().await;
+    let first = Running::start(&world, &[]).await;
     until("the first is ready", async || first.context.health.is_ready()).await;
-    let client = world::connect(&stack.postgres.url()).await;
-    let producer = producer(&stack);
+    let producer = producer();
     for offset in 0..RECORDS / 2 {
         for partition in 0..PARTITIONS {
             // One record in a hundred is poison.
             let value = (offset % 100 != 50).then(|| nth(partition, offset));
-            produce(&producer, partition, value).await;
+            produce(&producer, &world.name, partition, value).await;
         }
     }
-    until("some are written", async || world::rows(&client).await > RECORDS).await;
+    until("some are written", async || world.rows().await > RECORDS).await;
     first.stop().await;
     for offset in RECORDS / 2..RECORDS {
         for partition in 0..PARTITIONS {
-            produce(&producer, partition, Some(nth(partition, offset))).await;
+            produce(&producer, &world.name, partition, Some(nth(partition, offset))).await;
         }
     }
-    let second = Running::start(&stack, &["--writers", "4", "--batch-max", "700"]).await;
+    let second = Running::start(&world, &["--writers", "4", "--batch-max", "700"]).await;
     let expected = i64::from(PARTITIONS) * (RECORDS - RECORDS / 200);
-    until("all are written", async || world::rows(&client).await >= expected).await;
+    until("all are written", async || world.rows().await >= expected).await;
     second.stop().await;
-    let query = "SELECT count(*), count(DISTINCT driver_id) FROM driver_locations";
-    let row = client.query_one(query, &[]).await.unwrap();
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (expected, expected));
+    assert_eq!(counts(&world).await, (expected, expected));
     let query = "SELECT count(*) FROM driver_location_offsets WHERE next_offset = $1 AND topic_id <> '00000000-0000-0000-0000-000000000000'";
-    assert_eq!(client.query_one(query, &[&RECORDS]).await.unwrap().get::<_, i64>(0), i64::from(PARTITIONS));
+    assert_eq!(world.client.query_one(query, &[&RECORDS]).await.unwrap().get::<_, i64>(0), i64::from(PARTITIONS));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_is_killed_again_and_again_leaves_each_record_once() {
     const KILLS: i64 = 5;
-    let dir = native::stack_dir("timescale-writer-killed");
-    let kafka = Some(KafkaOptions::single().set("group.min.session.timeout.ms", 100));
-    let stack = Stack::start(StackOptions { dir, kafka, redis: false, postgres: true }).unwrap();
-    let flags = [
-        "--brokers",
-        &stack.kafka.bootstrap(),
-        "--database-url",
-        &stack.postgres.url(),
-        "--topic-partitions",
-        "4",
-        "--metrics-listen",
-        "127.0.0.1:0",
-        "--batch-max",
-        "300",
-        "--session-timeout",
-        "1s",
-        "--heartbeat-interval",
-        "200ms",
-    ];
-    let launch = stack.service("timescale-writer").unwrap().args(flags);
+    let world = World::bare().await;
+    let log = native::target_dir().join("native").join(format!("{}.log", world.name));
+    let launch = Launch::new("timescale-writer", env!("CARGO_BIN_EXE_timescale-writer"), log);
+    let launch = launch.args(flags(&world.name, &world.url, &["--batch-max", "300"]));
     let mut writer = Process::spawn(&launch).unwrap();
-    let client = world::connect(&stack.postgres.url()).await;
     let tables = "SELECT to_regclass('driver_location_offsets') IS NOT NULL";
-    until("the tables are there", async || client.query_one(tables, &[]).await.unwrap().get(0)).await;
-    let producer = producer(&stack);
+    until("the tables are there", async || world.client.query_one(tables, &[]).await.unwrap().get(0)).await;
+    let (producer, topic) = (producer(), world.name.clone());
     let producing = tokio::spawn(async move {
         for offset in 0..RECORDS {
             for partition in 0..PARTITIONS {
-                produce(&producer, partition, Some(nth(partition, offset))).await;
+                produce(&producer, &topic, partition, Some(nth(partition, offset))).await;
             }
         }
     });
     let expected = i64::from(PARTITIONS) * RECORDS;
     for kill in 1..=KILLS {
-        until("some more are written", async || world::rows(&client).await >= kill * expected / (KILLS + 2)).await;
+        until("some more are written", async || world.rows().await >= kill * expected / (KILLS + 2)).await;
         writer.kill();
         writer = Process::spawn(&launch).unwrap();
     }
     producing.await.unwrap();
-    until("all are written", async || world::rows(&client).await >= expected).await;
+    until("all are written", async || world.rows().await >= expected).await;
     assert!(writer.stop().success());
-    let query = "SELECT count(*), count(DISTINCT driver_id) FROM driver_locations";
-    let row = client.query_one(query, &[]).await.unwrap();
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (expected, expected));
+    assert_eq!(counts(&world).await, (expected, expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]

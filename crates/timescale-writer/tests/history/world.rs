@@ -1,17 +1,19 @@
 //! Servers, sinks and positions for the tests.
 
+use std::env;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::Duration;
 
 use ::service::Health;
 use event::{DriverId, DriverLocation};
 use kafka::{Offset, PartitionId, Record, TimestampType, TopicPartition};
-use native::{Stack, StackOptions};
+use native::{KafkaOptions, Stack, StackOptions};
 use pipeline::{Batch, Item, Slice};
 use timescale_writer::{
-    Database, DatabaseConfig, Error, Migrate, SchemaConfig, SinkConfig, Switch, TableKind, TimescaleSink, TopicId,
-    TopicIds, prepare_schema,
+    Database, DatabaseConfig, Error, Given, Migrate, SchemaConfig, ServerSettings, SinkConfig, Storage, Switch,
+    TableKind, TimescaleSink, TopicId, TopicIds, prepare_schema,
 };
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
@@ -27,13 +29,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server that all tests share which do not harm it; it ends with this process.
 static SHARED: LazyLock<Stack> = LazyLock::new(|| server("shared"));
 
+/// A broker that all tests share which do not harm it. It gives up a silent member after no more than a second.
+pub(crate) static KAFKA: LazyLock<Stack> = LazyLock::new(|| {
+    let kafka = Some(KafkaOptions::single().set("group.min.session.timeout.ms", 100));
+    let dir = native::stack_dir("timescale-writer-kafka");
+    Stack::start(StackOptions { dir, kafka, redis: false, postgres: false }).unwrap()
+});
+
+/// A TimescaleDB of the caller's that the suite is to run against, as somebody who may create databases.
+pub(crate) static GIVEN: LazyLock<Option<String>> = LazyLock::new(|| env::var("TIMESCALE_URL").ok());
+
 /// A server of its own.
 pub(crate) fn server(name: &str) -> Stack {
     let dir = native::stack_dir(&format!("timescale-writer-{name}"));
     Stack::start(StackOptions { dir, kafka: None, redis: false, postgres: true }).unwrap()
 }
 
-/// A database of its own, on the shared server.
+/// A database of its own, on the shared server or on the given one.
 pub(crate) struct World {
     pub(crate) url: String,
     pub(crate) admin_url: String,
@@ -45,11 +57,13 @@ impl World {
     /// Without any table.
     pub(crate) async fn bare() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let (url, admin_url) = (SHARED.postgres.url(), SHARED.postgres.admin_url());
+        let (url, admin_url) = match &*GIVEN {
+            Some(url) => (url.clone(), url.clone()),
+            None => (SHARED.postgres.url(), SHARED.postgres.admin_url()),
+        };
+        let name = format!("writer_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         connect(&url).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        let (url, admin_url) =
-            (url.replace("/locations", &format!("/{name}")), admin_url.replace("/locations", &format!("/{name}")));
+        let (url, admin_url) = (on_database(&url, &name), on_database(&admin_url, &name));
         let client = connect(&url).await;
         Self { url, admin_url, name, client }
     }
@@ -79,6 +93,34 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// The databases of the shared server go with it; on a given one they would stay.
+    fn drop(&mut self) {
+        let Some(url) = GIVEN.as_ref() else { return };
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let dropping = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { connect(url).await.batch_execute(&statement).await })
+        });
+        let dropped = dropping.join();
+        if !thread::panicking() {
+            dropped.unwrap().unwrap();
+        }
+    }
+}
+
+/// The same server, another database.
+pub(crate) fn on_database(url: &str, name: &str) -> String {
+    let (server, rest) = url.rsplit_once('/').unwrap();
+    let parameters = rest.split_once('?').map_or_else(String::new, |(_, parameters)| format!("?{parameters}"));
+    format!("{server}/{name}{parameters}")
+}
+
+/// What the table is to become.
+pub(crate) fn kind() -> TableKind {
+    if GIVEN.is_some() { TableKind::Hypertable } else { TableKind::Plain }
+}
+
 pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -96,11 +138,21 @@ pub(crate) async fn offset(client: &Client, partition: i32) -> Option<i64> {
 }
 
 pub(crate) fn schema() -> SchemaConfig {
-    SchemaConfig { migrate: Migrate::Auto, chunk_interval: Duration::from_hours(1), driver_index: Switch::Off }
+    SchemaConfig { migrate: Migrate::Auto, storage: storage() }
+}
+
+pub(crate) fn storage() -> Storage {
+    Storage {
+        chunk_interval: Duration::from_hours(1),
+        driver_index: Switch::Off,
+        columnstore_after: None,
+        retention: None,
+    }
 }
 
 pub(crate) fn database(url: &str, timeout: Duration) -> Arc<Database> {
-    Arc::new(Database::new(&DatabaseConfig { url: url.to_owned(), timeout, connections: 2 }).unwrap())
+    let server = ServerSettings::read(Given { url: Some(url), password_file: None }, &|_| None).unwrap();
+    Arc::new(Database::new(DatabaseConfig { server, timeout, connections: 2 }))
 }
 
 /// Brings the schema up to date.
