@@ -5,8 +5,8 @@
 //! connection of its own: see [`crate::cluster::Lane`]).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,12 +15,13 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, Respon
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::{ClientConfig, MAX_RESPONSE_BYTES};
 use crate::error::Error;
+use crate::pending::{Pending, Waiting};
 use crate::{listener, sasl, tls};
 
 /// Frames waiting for the socket; more callers than this wait for room.
@@ -51,81 +52,6 @@ pub(crate) struct Connection {
     /// When the broker's trust in us is about to end.
     renew_at: Option<Instant>,
     tasks: [JoinHandle<()>; 2],
-}
-
-/// Requests that wait for their answer, by correlation id; `None` once the connection is over.
-#[derive(Default)]
-struct Pending {
-    state: Mutex<PendingState>,
-    /// Nothing is waiting any more.
-    emptied: Notify,
-}
-
-#[derive(Default)]
-struct PendingState {
-    closed: bool,
-    waiting: HashMap<i32, oneshot::Sender<Bytes>>,
-}
-
-impl Pending {
-    fn lock(&self) -> std::sync::MutexGuard<'_, PendingState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn register(&self, id: i32) -> Option<oneshot::Receiver<Bytes>> {
-        let mut state = self.lock();
-        if state.closed {
-            return None;
-        }
-        let (tx, rx) = oneshot::channel();
-        state.waiting.insert(id, tx);
-        Some(rx)
-    }
-
-    fn complete(&self, id: i32, body: Bytes) {
-        // A caller that has given up is no longer waiting: its answer is dropped here.
-        if let Some(waiter) = self.remove(id) {
-            let _ = waiter.send(body);
-        }
-    }
-
-    fn remove(&self, id: i32) -> Option<oneshot::Sender<Bytes>> {
-        let mut state = self.lock();
-        let waiter = state.waiting.remove(&id);
-        if state.waiting.is_empty() {
-            self.emptied.notify_waiters();
-        }
-        waiter
-    }
-
-    fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        state.waiting.clear();
-        self.emptied.notify_waiters();
-    }
-
-    async fn emptied(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.lock().waiting.is_empty() {
-                return;
-            }
-            emptied.await;
-        }
-    }
-}
-
-/// A request that is waited for, until the waiting ends one way or the other: also by a caller that stops asking.
-struct Waiting<'a> {
-    pending: &'a Pending,
-    id: i32,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.pending.remove(self.id);
-    }
 }
 
 impl Connection {
@@ -208,7 +134,7 @@ impl Connection {
 
     /// Whether the socket is known to be dead.
     pub(crate) fn is_closed(&self) -> bool {
-        self.pending.lock().closed
+        self.pending.is_closed()
     }
 
     /// Whether another connection should take its place before the broker ends this one.
@@ -278,7 +204,7 @@ impl Connection {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) & i32::MAX;
         let frame = self.encode_frame(id, version, request).map_err(|error| self.protocol_error(&error))?;
         let answer = self.pending.register(id).ok_or_else(|| self.disconnected())?;
-        let _waiting = Waiting { pending: &self.pending, id };
+        let _waiting = Waiting::new(&self.pending, id);
         let round_trip = async {
             self.frames.send(frame).await.map_err(|_| self.disconnected())?;
             answer.await.map_err(|_| self.disconnected())

@@ -51,7 +51,7 @@ pub enum Error {
         check: &'static str,
     },
     /// The broker's port is for another security protocol.
-    #[error("the port of Kafka at {address} is one with {expects}; check --kafka-security and the port in --brokers")]
+    #[error("Kafka at {address} expects {expects} on that port; check --kafka-security and the port in --brokers")]
     WrongListener {
         /// `host:port` of the broker.
         address: String,

@@ -16,6 +16,7 @@ mod group_admin;
 mod lag;
 mod listener;
 mod partitioner;
+mod pending;
 pub mod producer;
 mod record;
 mod sasl;
