@@ -8,7 +8,7 @@ use kafka::{
 use native::{Authority, Issued, KafkaOptions, Listener, Protocol, Stack, StackOptions, Validity};
 
 /// A session on the listener `SHORT` ends after this time.
-pub(crate) const SHORT_SESSION_MS: u64 = 1_500;
+pub(crate) const SHORT_SESSION_MS: u64 = 4_000;
 pub(crate) const MECHANISMS: [SaslMechanism; 3] =
     [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512];
 

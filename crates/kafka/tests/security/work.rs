@@ -106,7 +106,7 @@ async fn a_session_that_ends_is_renewed_without_a_request_lost() {
     create(&client, "short-sessions").await;
     let producer = Producer::new(client.clone(), ProducerConfig::standard());
     eventually(async || producer.warm("short-sessions").await).await;
-    let end = Instant::now() + 3 * Duration::from_millis(SHORT_SESSION_MS);
+    let end = Instant::now() + 5 * Duration::from_millis(SHORT_SESSION_MS) / 2;
     let (mut offsets, mut under_way) = (Vec::new(), Vec::new());
     while Instant::now() < end {
         let mut next = Vec::new();
