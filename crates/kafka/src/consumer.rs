@@ -22,6 +22,7 @@ use crate::cluster::{Client, Lane};
 use crate::error::Error;
 use crate::fetch::{Board, FetchConfig, FetchTask, Fetched, Incarnation};
 use crate::group::assignor::Assignor;
+use crate::group::claim::Claim;
 use crate::group::member::MemberTask;
 use crate::group::wire::Wire;
 use crate::lag::Committed;
@@ -108,8 +109,13 @@ impl Default for ClassicConfig {
 /// What happens to the member.
 #[derive(Debug)]
 pub enum GroupEvent {
-    /// These are ours from now on; may be empty (more members than partitions, or nothing new).
-    Assigned(Vec<AssignedPartition>),
+    /// These are ours from now on; may be none (more members than partitions, or nothing new, or trouble is over).
+    Assigned {
+        /// The partitions.
+        partitions: Vec<AssignedPartition>,
+        /// To be asked before each write: a process that was frozen learns by it that its time is over.
+        claim: Claim,
+    },
     /// These are to be handed back: finish or drop what is in flight, commit, then drop the [`Revocation`].
     Revoked(Revocation),
     /// These are no longer ours, and may already be somebody else's: write and commit nothing more of them.
@@ -235,9 +241,10 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error`] of the first partition that was refused. While the group rebalances a commit is refused for a moment:
-    /// commit again later. A fenced member's commits are refused for good.
-    pub async fn commit(&self, commits: &[Commit]) -> Result<(), Error> {
-        self.wire.commit(commits).await
+    /// commit again later. When `claim`, by which the partitions came, holds no more, it is refused for good: positions
+    /// of an earlier life of the member would set the group back.
+    pub async fn commit(&self, commits: &[Commit], claim: &Claim) -> Result<(), Error> {
+        self.wire.commit(commits, claim).await
     }
 
     /// Stops fetching, leaves the group and waits until both have happened. Commit before.

@@ -8,6 +8,7 @@
 //! ```
 
 pub(crate) mod assignor;
+pub(crate) mod claim;
 pub(crate) mod classic;
 pub(crate) mod codec;
 mod consumer_protocol;

@@ -36,6 +36,7 @@ pub use dead_letter::{DeadLetter, DeadLetterConfig, DeadLetterPublisher, LetterD
 pub use error::{Error, ErrorKind};
 pub use fetch::{FetchConfig, Fetched, Incarnation, Jump};
 pub use group::assignor::Assignor;
+pub use group::claim::Claim;
 pub use group_admin::{GroupDescription, GroupListing, GroupMember};
 pub use lag::{Committed, CommittedOffsets, ListedOffset, ListedOffsets, OffsetSpec};
 pub use partitioner::partition_for_key;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::{DeadLetterPublisher, Offset, Record};
+use kafka::{Claim, DeadLetterPublisher, Offset, Record};
 use tokio::time::Instant;
 
 use crate::backlog::{Entry, RawSlice};
@@ -64,8 +64,9 @@ struct Decoded<E> {
 }
 
 impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
-    /// Settles `slices`; each comes back with what became of it.
-    pub(crate) async fn run(self, slices: Vec<RawSlice>) -> Vec<(RawSlice, Outcome)> {
+    /// Settles `slices`; each comes back with what became of it. Publishes and writes only while `claim` holds.
+    pub(crate) async fn run(self, slices: Vec<RawSlice>, claim: Claim) -> Vec<(RawSlice, Outcome)> {
+        claim.held().await;
         let mut decoded = Vec::with_capacity(slices.len());
         for slice in slices {
             decoded.push((self.decode_slice(&slice).await, slice));
@@ -74,13 +75,13 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
         // the letters; for any other they only hold up the commit.
         if S::KEEPS_OFFSETS {
             let (published, blocked) = self.until_published(decoded).await;
-            let mut outcomes = self.settle(published).await;
+            let mut outcomes = self.settle(published, &claim).await;
             outcomes.extend(blocked);
             return outcomes;
         }
         let (slices, letters): (Vec<_>, Vec<_>) =
             decoded.into_iter().map(|(Decoded { slice, letters }, raw)| ((slice, raw.clone()), (letters, raw))).unzip();
-        let outcomes = self.settle(slices).await;
+        let outcomes = self.settle(slices, &claim).await;
         self.unless_unpublished(outcomes, letters).await
     }
 
@@ -173,13 +174,14 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
     }
 
     /// Writes until everything is written, refused or blocked.
-    async fn settle(&self, slices: Vec<(Slice<D::Event>, RawSlice)>) -> Vec<(RawSlice, Outcome)> {
+    async fn settle(&self, slices: Vec<(Slice<D::Event>, RawSlice)>, claim: &Claim) -> Vec<(RawSlice, Outcome)> {
         let (slices, mut raw): (Vec<_>, Vec<_>) = slices.into_iter().unzip();
         let mut batch = Batch { slices };
         let mut outcomes = Vec::new();
         let mut unknown_faults = 0;
         while !batch.slices.is_empty() {
             let turn = self.guard.turn().await;
+            claim.held().await;
             let begun = Instant::now();
             let result = self.sink.write(&batch).await;
             self.metrics.wrote(batch.len(), begun.elapsed());

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kafka::{
-    AssignedPartition, Client, CommitMetadata, Committed, Consumer, ConsumerConfig, FetchConfig, Fetched, GroupEvent,
-    Offset, OffsetSpec, Revocation, TopicPartition,
+    AssignedPartition, Claim, Client, CommitMetadata, Committed, Consumer, ConsumerConfig, FetchConfig, Fetched,
+    GroupEvent, Offset, OffsetSpec, Revocation, TopicPartition,
 };
 use service::Component;
 use tokio::sync::watch;
@@ -88,6 +88,8 @@ pub(crate) struct Runtime<D, S> {
     next_lane: LaneId,
     /// Partitions that are ours, also while their start is looked up.
     owned: BTreeSet<TopicPartition>,
+    /// The right to work on them. Whoever loses one by the clock loses all, so the last one speaks for all.
+    claim: Option<Claim>,
     looking_up: FuturesUnordered<BoxFuture<'static, LookedUp>>,
     seeking: FuturesUnordered<BoxFuture<'static, (Vec<TopicPartition>, Horizon)>>,
     seeking_partitions: BTreeSet<TopicPartition>,
@@ -118,6 +120,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Runtime<D, S> {
             running: BTreeMap::new(),
             next_lane: 0,
             owned: BTreeSet::new(),
+            claim: None,
             looking_up: FuturesUnordered::new(),
             seeking: FuturesUnordered::new(),
             seeking_partitions: BTreeSet::new(),
@@ -158,9 +161,10 @@ impl<D: Decode, S: Sink<Event = D::Event>> Runtime<D, S> {
 
     fn take_event(&mut self, event: GroupEvent) {
         match event {
-            GroupEvent::Assigned(assigned) => {
+            GroupEvent::Assigned { partitions: assigned, claim } => {
                 self.reports.kafka.ready();
                 if !assigned.is_empty() {
+                    self.claim = Some(claim);
                     tracing::info!(group = self.settings.policy.group, partitions = assigned.len(), "assigned");
                     self.owned.extend(assigned.iter().map(|assigned| assigned.partition.clone()));
                     self.look_up(assigned, Duration::ZERO);
@@ -306,6 +310,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Runtime<D, S> {
     // --- lanes ------------------------------------------------------------------------------------------------
 
     fn begin_lanes(&mut self) {
+        let Some(claim) = self.claim.clone() else { return };
         while self.running.len() < self.settings.policy.writers {
             let Some(slices) = self.backlog.take(Instant::now()) else { return };
             let id = self.next_lane;
@@ -313,7 +318,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Runtime<D, S> {
             let cancel = CancellationToken::new();
             let partitions = slices.iter().map(|slice| slice.partition.clone()).collect();
             self.running.insert(id, RunningLane { partitions, cancel: cancel.clone() });
-            let work = self.lane.clone().run(slices);
+            let work = self.lane.clone().run(slices, claim.clone());
             self.lanes.spawn(async move { (id, cancel.run_until_cancelled_owned(work).await) });
         }
     }
@@ -430,10 +435,11 @@ impl<D: Decode, S: Sink<Event = D::Event>> Runtime<D, S> {
 
     fn begin_commit(&mut self) {
         if self.committing.is_none()
+            && let Some(claim) = self.claim.clone()
             && let Some(commits) = self.commits.begin()
         {
             let handle = self.consumer.handle.clone();
-            self.committing = Some(Box::pin(async move { handle.commit(&commits).await }));
+            self.committing = Some(Box::pin(async move { handle.commit(&commits, &claim).await }));
         }
     }
 

@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::assignor::Rebalance;
+use super::claim::Standing;
 use super::machine::{Action, Consequence, Input, JoinAnswer, Joined, consequence};
 use crate::consumer::AssignedPartition;
 use crate::error::Error;
@@ -48,6 +49,8 @@ pub(crate) struct Classic {
     owned_generation: i32,
     /// When the last exchange that the coordinator answered was begun.
     last_contact: Instant,
+    /// How often everything was lost.
+    losses: u64,
     /// The reader was told of trouble, and not yet of its end.
     in_trouble: bool,
 }
@@ -77,6 +80,7 @@ impl Classic {
             owned: BTreeSet::new(),
             owned_generation: NO_GENERATION,
             last_contact: now,
+            losses: 0,
             in_trouble: false,
         }
     }
@@ -95,10 +99,17 @@ impl Classic {
         (&self.owned, self.owned_generation)
     }
 
-    /// When the coordinator may have given our partitions to others, unless it answers before.
+    /// When the coordinator may have given our partitions to others, unless it answers before. While a join or a sync is
+    /// under way it counts us in for as long as it lets us wait.
+    pub(crate) fn standing(&self) -> Standing {
+        let is_waited_for = matches!(self.phase, Phase::Joining | Phase::Syncing);
+        let until = (!is_waited_for).then(|| self.last_contact + self.session_timeout);
+        Standing { losses: self.losses, until }
+    }
+
+    /// The same, where there is something to lose.
     pub(crate) fn session_deadline(&self) -> Option<Instant> {
-        let is_heard_of = matches!(self.phase, Phase::Stable | Phase::LookingUp(_) | Phase::HandingBack(_));
-        (is_heard_of && !self.owned.is_empty()).then(|| self.last_contact + self.session_timeout)
+        (self.is_kept_alive() && !self.owned.is_empty()).then(|| self.last_contact + self.session_timeout)
     }
 
     pub(crate) fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
@@ -262,6 +273,7 @@ impl Classic {
 
     /// What is owned, and what was being handed back, is somebody else's.
     fn drop_all(&mut self, cause: String) -> Vec<Action> {
+        self.losses += 1;
         self.generation = NO_GENERATION;
         self.owned_generation = NO_GENERATION;
         let mut partitions: Vec<_> = std::mem::take(&mut self.owned).into_iter().collect();

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeSet;
 
+use super::claim::Standing;
 use super::machine::{Action, Beat, Consequence, Input, consequence};
 use crate::consumer::AssignedPartition;
 use crate::error::Error;
@@ -40,6 +41,8 @@ pub(crate) struct ConsumerProtocol {
     tells_all: bool,
     /// What is owned has changed since a heartbeat said so.
     has_news: bool,
+    /// How often everything was lost.
+    losses: u64,
     /// The reader was told of trouble, and not yet of its end.
     in_trouble: bool,
 }
@@ -74,6 +77,7 @@ impl ConsumerProtocol {
             target: None,
             tells_all: true,
             has_news: false,
+            losses: 0,
             in_trouble: false,
         }
     }
@@ -81,6 +85,11 @@ impl ConsumerProtocol {
     /// The epoch in which commits are made.
     pub(crate) fn epoch(&self) -> i32 {
         self.epoch
+    }
+
+    /// Only the broker knows its session time-out: no clock of ours ends a claim.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { losses: self.losses, until: None }
     }
 
     /// What the heartbeat that is sent now says; what it says counts as said.
@@ -224,6 +233,7 @@ impl ConsumerProtocol {
 
     fn drop_all(&mut self, cause: String) -> Vec<Action> {
         let partitions: Vec<_> = self.held().into_iter().collect();
+        self.losses += 1;
         self.owned.clear();
         self.target = None;
         self.epoch = JOINING_EPOCH;

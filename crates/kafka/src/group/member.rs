@@ -11,11 +11,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kafka_protocol::protocol::StrBytes;
 use rand::RngExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::assignor::{Assignment, Assignor, Rebalance};
+use super::claim::{Claim, Standing};
 use super::classic::Classic;
 use super::codec::Subscription;
 use super::consumer_protocol::ConsumerProtocol;
@@ -73,6 +74,7 @@ pub(crate) struct MemberTask {
     look_at: Instant,
     meter: RateMeter,
     led: Option<Led>,
+    standing: watch::Sender<Standing>,
     is_over: bool,
 }
 
@@ -113,6 +115,7 @@ impl MemberTask {
             look_at: now + LOOK_INTERVAL,
             meter: RateMeter::default(),
             led: None,
+            standing: watch::Sender::default(),
             is_over: false,
         }
     }
@@ -182,10 +185,11 @@ impl MemberTask {
 
     /// Commits are made with this from now on.
     fn publish_membership(&self) {
-        let (member_id, generation) = match &self.machine {
-            Machine::Classic(member) => (member.member_id(), member.generation()),
-            Machine::Consumer(member) => (self.own_id.as_str(), member.epoch()),
+        let (member_id, generation, standing) = match &self.machine {
+            Machine::Classic(member) => (member.member_id(), member.generation(), member.standing()),
+            Machine::Consumer(member) => (self.own_id.as_str(), member.epoch(), member.standing()),
         };
+        self.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
         self.wire.with_membership(|membership| {
             membership.generation = generation;
             if membership.member_id.as_str() != member_id {
@@ -220,7 +224,10 @@ impl MemberTask {
             Action::Leave => self.begin_leave(),
             Action::Heartbeat => self.begin_heartbeat(),
             Action::HeartbeatSoon => self.heartbeat_at = Instant::now() + RETRY_PAUSE,
-            Action::Assigned(added) => self.outbox.push_back(GroupEvent::Assigned(added)),
+            Action::Assigned(partitions) => {
+                let claim = Claim::new(&self.standing);
+                self.outbox.push_back(GroupEvent::Assigned { partitions, claim });
+            }
             Action::Lost { partitions, cause } => {
                 tracing::warn!(group = %self.wire.group, partitions = partitions.len(), %cause, "partitions lost");
                 self.outbox.push_back(GroupEvent::Lost(partitions));

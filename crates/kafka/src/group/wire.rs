@@ -20,6 +20,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
 
 use super::assignor::{Assignment, Assignor};
+use super::claim::Claim;
 use super::codec::{self, Subscription};
 use super::consumer_protocol::Report;
 use super::machine::{Beat, JoinAnswer, Joined, Leads};
@@ -155,7 +156,7 @@ impl Wire {
     }
 
     /// Commits in the generation that the member is in at the moment.
-    pub(crate) async fn commit(&self, commits: &[Commit]) -> Result<(), Error> {
+    pub(crate) async fn commit(&self, commits: &[Commit], claim: &Claim) -> Result<(), Error> {
         let mut request = OffsetCommitRequest::default();
         request.group_id = self.group_id();
         request.group_instance_id = self.instance_id();
@@ -163,6 +164,10 @@ impl Wire {
             request.generation_id_or_member_epoch = membership.generation;
             request.member_id = membership.member_id.clone();
         });
+        // Asked after the generation was read: a generation that came after a loss never carries positions from before it.
+        if !claim.holds() {
+            return Err(self.refused("OffsetCommit", ResponseError::UnknownMemberId));
+        }
         request.topics = commit_topics(commits);
         let limit = self.client.config().request_timeout;
         let answer = self.call(Lane::Member(self.lane), OFFSET_COMMIT_VERSION, &request, limit).await?;

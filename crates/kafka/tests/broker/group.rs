@@ -73,7 +73,7 @@ async fn serve_once(members: &mut [Member], read: &mut BTreeMap<i32, Vec<i64>>) 
 async fn commit(member: &Member, partition: TopicPartition, offset: Offset) {
     let commit = [Commit { partition, offset, metadata: String::new() }];
     let deadline = Instant::now() + DEADLINE;
-    while let Err(error) = member.consumer.handle.commit(&commit).await {
+    while let Err(error) = member.consumer.handle.commit(&commit, member.claim()).await {
         assert!(Instant::now() < deadline, "not committed: {error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -93,7 +93,7 @@ async fn a_member_that_falls_silent_is_replaced_and_its_commits_are_refused() {
         offset: Offset(7),
         metadata: String::new(),
     };
-    silent[0].consumer.handle.commit(std::slice::from_ref(&commit)).await.unwrap();
+    silent[0].consumer.handle.commit(std::slice::from_ref(&commit), silent[0].claim()).await.unwrap();
     // The silent one never answers the revocation: after the rebalance time-out its partitions are lost to it.
     let deadline = Instant::now() + DEADLINE;
     while other[0].owned.len() < 6 {

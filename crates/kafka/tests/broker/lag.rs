@@ -147,7 +147,7 @@ async fn a_group_with_members_shows_them_and_keeps_its_offsets() {
     let mut member = Consumer::join(client.clone(), ConsumerConfig::new("live", vec!["joined".into()]));
     let assigned = loop {
         match member.events.recv().await.unwrap() {
-            GroupEvent::Assigned(assigned) if !assigned.is_empty() => break assigned,
+            GroupEvent::Assigned { partitions: assigned, .. } if !assigned.is_empty() => break assigned,
             GroupEvent::Failed(error) => panic!("{error}"),
             _ => {}
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::{
-    ClassicConfig, Client, Consumer, ConsumerConfig, GroupEvent, GroupProtocol, Offset, TopicPartition, TopicSpec,
+    Claim, ClassicConfig, Client, Consumer, ConsumerConfig, GroupEvent, GroupProtocol, Offset, TopicPartition,
+    TopicSpec,
 };
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ pub(crate) fn classic() -> ClassicConfig {
 pub(crate) struct Member {
     pub(crate) consumer: Consumer,
     pub(crate) owned: BTreeSet<i32>,
+    claim: Option<Claim>,
 }
 
 impl Member {
@@ -44,13 +46,18 @@ impl Member {
             ..ConsumerConfig::new(format!("{topic}-group"), vec![Arc::from(topic)])
         };
         let client = Client::new(support::config(bootstrap, "group-test"));
-        Self { consumer: Consumer::join(client, config), owned: BTreeSet::new() }
+        Self { consumer: Consumer::join(client, config), owned: BTreeSet::new(), claim: None }
+    }
+
+    pub(crate) fn claim(&self) -> &Claim {
+        self.claim.as_ref().expect("it was assigned something")
     }
 
     pub(crate) fn take(&mut self, event: GroupEvent) {
         let id = |partition: &TopicPartition| partition.partition.0;
         match event {
-            GroupEvent::Assigned(assigned) => {
+            GroupEvent::Assigned { partitions: assigned, claim } => {
+                self.claim = Some(claim);
                 for assigned in assigned {
                     let start = assigned.committed.map_or(Offset(0), |committed| committed.offset);
                     self.consumer.handle.start(&assigned.partition, start);

@@ -22,7 +22,7 @@ async fn commit_first_of(member: &Member, topic: &str, offset: i64) -> i32 {
     let partition = TopicPartition::new(topic, PartitionId(id));
     let commit = [Commit { partition, offset: Offset(offset), metadata: String::new() }];
     let deadline = Instant::now() + DEADLINE;
-    while let Err(error) = member.consumer.handle.commit(&commit).await {
+    while let Err(error) = member.consumer.handle.commit(&commit, member.claim()).await {
         assert!(Instant::now() < deadline, "not committed: {error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -115,10 +115,11 @@ async fn a_static_member_that_is_back_in_time_has_its_partitions_again_and_nobod
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_members_with_one_static_identity_the_older_is_fenced() {
     let bootstrap = support::bootstrap();
-    topic(&bootstrap, "twice-the-same").await;
     let join = || Member::join_by(&bootstrap, "twice-the-same", GroupProtocol::Classic(classic()), Some("one"));
+    let client = topic(&bootstrap, "twice-the-same").await;
     let mut older = vec![join()];
     settle(&mut older).await;
+    let id = commit_first_of(&older[0], "twice-the-same", 100).await;
     let mut newer = vec![join()];
     settle(&mut newer).await;
     let mut lost = 0;
@@ -134,4 +135,14 @@ async fn of_two_members_with_one_static_identity_the_older_is_fenced() {
         }
     }
     assert_eq!(lost, 12, "it is told that nothing is its own any more");
+    // And what it still had in hand sets nobody back, also once the group is empty and takes commits of anybody.
+    newer.remove(0).consumer.handle.close().await;
+    let partition = TopicPartition::new("twice-the-same", PartitionId(id));
+    let stale = [Commit { partition: partition.clone(), offset: Offset(7), metadata: String::new() }];
+    older[0].consumer.handle.commit(&stale, older[0].claim()).await.unwrap_err();
+    let committed = client.committed_offsets("twice-the-same-group", None).await.unwrap();
+    assert_eq!(
+        committed.iter().map(|(at, committed)| (at, committed.offset)).collect::<Vec<_>>(),
+        [(&partition, Offset(100))]
+    );
 }

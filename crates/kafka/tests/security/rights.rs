@@ -43,7 +43,7 @@ async fn a_group_without_rights_ends_the_member_by_name() {
         loop {
             match member.events.recv().await.unwrap() {
                 GroupEvent::Failed(error) => return error,
-                event => assert!(!matches!(event, GroupEvent::Assigned(_)), "{event:?}"),
+                event => assert!(!matches!(event, GroupEvent::Assigned { .. }), "{event:?}"),
             }
         }
     };

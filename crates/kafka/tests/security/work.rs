@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::{
-    Client, Commit, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, Offset, OutRecord, PartitionId, Producer,
-    ProducerConfig, RawBatch, SaslMechanism, Security, TopicPartition, TopicSpec,
+    Claim, Client, Commit, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, Offset, OutRecord, PartitionId,
+    Producer, ProducerConfig, RawBatch, SaslMechanism, Security, TopicPartition, TopicSpec,
 };
 use tokio::time::Instant;
 
@@ -55,7 +55,7 @@ async fn do_the_whole_work(client: &Client, name: &str) {
     producer.close(DEADLINE).await;
     let mut member = Consumer::join(client.clone(), ConsumerConfig::new(name, vec![name.into()]));
     let partition = TopicPartition::new(name, PartitionId(0));
-    tokio::time::timeout(DEADLINE, assigned(&mut member)).await.unwrap();
+    let claim = tokio::time::timeout(DEADLINE, assigned(&mut member)).await.unwrap();
     member.handle.start(&partition, Offset(0));
     let mut fetched = 0;
     while fetched < RECORDS {
@@ -64,16 +64,16 @@ async fn do_the_whole_work(client: &Client, name: &str) {
     }
     let end = Offset(i64::from(RECORDS));
     let commit = Commit { partition: partition.clone(), offset: end, metadata: String::new() };
-    eventually(async || member.handle.commit(std::slice::from_ref(&commit)).await).await;
+    eventually(async || member.handle.commit(std::slice::from_ref(&commit), &claim).await).await;
     member.handle.close().await;
     let committed = client.committed_offsets(name, None).await.unwrap();
     assert_eq!(committed.iter().map(|(_, committed)| committed.offset).collect::<Vec<_>>(), [end]);
 }
 
-async fn assigned(member: &mut Consumer) {
+async fn assigned(member: &mut Consumer) -> Claim {
     loop {
         match member.events.recv().await.unwrap() {
-            GroupEvent::Assigned(assigned) if !assigned.is_empty() => return,
+            GroupEvent::Assigned { partitions, claim } if !partitions.is_empty() => return claim,
             GroupEvent::Failed(error) => panic!("{error}"),
             _ => {}
         }

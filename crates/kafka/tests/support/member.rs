@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kafka::{
-    AssignedPartition, Assignor, ClassicConfig, Client, ClientConfig, Commit, Consumer, ConsumerConfig, Fetched,
+    AssignedPartition, Assignor, Claim, ClassicConfig, Client, ClientConfig, Commit, Consumer, ConsumerConfig, Fetched,
     GroupEvent, GroupProtocol, Incarnation, Offset, PartitionId, Revocation, TopicPartition,
 };
 use tokio::time::{Instant, MissedTickBehavior};
@@ -82,13 +82,13 @@ impl MemberOptions {
         })
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let brokers = self.bootstrap.split(',').map(str::to_owned).collect();
         let config = ClientConfig::new(brokers, self.client_id.as_str());
         Client::new(ClientConfig { request_timeout: self.request_timeout, ..config })
     }
 
-    fn consumer_config(&self) -> ConsumerConfig {
+    pub(crate) fn consumer_config(&self) -> ConsumerConfig {
         ConsumerConfig {
             protocol: GroupProtocol::Classic(ClassicConfig {
                 assignors: self.assignors.clone(),
@@ -153,6 +153,7 @@ struct Member {
 }
 
 struct Owned {
+    claim: Claim,
     incarnation: Incarnation,
     /// Position after the last record processed.
     next: Offset,
@@ -162,7 +163,9 @@ struct Owned {
 impl Member {
     async fn take(&mut self, event: GroupEvent) {
         match event {
-            GroupEvent::Assigned(assigned) => assigned.into_iter().for_each(|assigned| self.start(assigned)),
+            GroupEvent::Assigned { partitions, claim } => {
+                partitions.into_iter().for_each(|assigned| self.start(assigned, &claim));
+            }
             GroupEvent::Revoked(revocation) => self.hand_back(revocation).await,
             GroupEvent::Lost(partitions) => {
                 for TopicPartition { partition, .. } in partitions {
@@ -175,12 +178,12 @@ impl Member {
         }
     }
 
-    fn start(&mut self, assigned: AssignedPartition) {
+    fn start(&mut self, assigned: AssignedPartition, claim: &Claim) {
         let start = assigned.committed.map_or(Offset(0), |committed| committed.offset);
         let partition = assigned.partition.partition.0;
         self.journal.write(What::Assigned { partition, start: start.0 });
         let incarnation = self.consumer.handle.start(&assigned.partition, start);
-        self.owned.insert(partition, Owned { incarnation, next: start, committed: start });
+        self.owned.insert(partition, Owned { claim: claim.clone(), incarnation, next: start, committed: start });
     }
 
     fn process(&mut self, fetched: Vec<Fetched>) {
@@ -188,6 +191,7 @@ impl Member {
             let partition = fetched.partition.partition.0;
             if let Some(owned) = self.owned.get_mut(&partition)
                 && owned.incarnation == fetched.incarnation
+                && owned.claim.holds()
             {
                 match process(&fetched) {
                     Ok(entry) => self.journal.write(entry),
@@ -236,7 +240,11 @@ impl Member {
         if commits.is_empty() {
             return true;
         }
-        let outcome = self.consumer.handle.commit(&commits).await;
+        // All that is owned came by claims that end together: see `Claim`.
+        let Some(claim) = partitions.iter().find_map(|id| self.owned.get(id)).map(|owned| owned.claim.clone()) else {
+            return true;
+        };
+        let outcome = self.consumer.handle.commit(&commits, &claim).await;
         for Commit { partition, offset, .. } in &commits {
             let (partition, next) = (partition.partition.0, offset.0);
             match (&outcome, self.owned.get_mut(&partition)) {
