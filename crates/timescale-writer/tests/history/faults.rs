@@ -95,16 +95,28 @@ async fn a_missing_table_is_a_sink_fault() {
     assert_eq!(world.rows().await, 10);
 }
 
+/// A superuser finds a slot where others find none, and the given server's user may be one: so a role of its own.
 #[tokio::test]
 async fn a_full_server_is_a_sink_fault() {
     let world = World::new().await;
-    world.execute(&format!("ALTER DATABASE {} CONNECTION LIMIT 1", world.name)).await;
-    let sink = world.sink();
+    let admin = connect(&world.admin_url).await;
+    let role = format!("{}_writer", world.name);
+    admin
+        .batch_execute(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'writer' CONNECTION LIMIT 0;
+             GRANT ALL ON driver_locations, driver_location_offsets TO {role}"
+        ))
+        .await
+        .unwrap();
+    let server = world.url.rsplit_once('@').unwrap().1;
+    let sink = world::sink(&format!("postgres://{role}:writer@{server}"), world::TIMEOUT);
     let records = batch([slice(0, 0, 10)]);
     assert!(sink_fault(&sink, &records).await.contains("53300"));
-    world.execute(&format!("ALTER DATABASE {} CONNECTION LIMIT -1", world.name)).await;
+    admin.batch_execute(&format!("ALTER ROLE {role} CONNECTION LIMIT -1")).await.unwrap();
     sink.write(&records).await.unwrap();
     assert_eq!(world.rows().await, 10);
+    drop(sink);
+    admin.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
