@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::cluster::{Client, Lane};
 use crate::error::{Error, is_transient};
 use crate::lag::OffsetSpec;
-use crate::record::{RawBatch, split};
+use crate::record::{LogSlice, MAX_DECODED_BYTES, RawBatch};
 use crate::types::{BrokerId, Offset, PartitionId, TopicPartition};
 
 /// Fetch 12 is the last version before topic ids took the place of names.
@@ -51,6 +51,8 @@ pub struct FetchConfig {
     pub partition_max_bytes: i32,
     /// Least time between two requests to a broker that has no backlog for us.
     pub interval: Duration,
+    /// What one batch may take in memory once it is decoded; one that would take more is undecodable.
+    pub max_decoded_bytes: usize,
 }
 
 impl Default for FetchConfig {
@@ -62,6 +64,7 @@ impl Default for FetchConfig {
             max_bytes: 8 << 20,
             partition_max_bytes: 1 << 20,
             interval: Duration::from_millis(5),
+            max_decoded_bytes: MAX_DECODED_BYTES,
         }
     }
 }
@@ -409,8 +412,14 @@ impl FetchTask {
     }
 
     fn take_records(&self, wanted: &Wanted, data: PartitionData) -> Option<Fetched> {
-        let records = data.records.filter(|records| !records.is_empty())?;
-        let batches = split(records, wanted.position, data.aborted_transactions.unwrap_or_default());
+        let slice = LogSlice {
+            bytes: data.records.filter(|records| !records.is_empty())?,
+            position: wanted.position,
+            end: Offset(data.last_stable_offset),
+            aborted: data.aborted_transactions.unwrap_or_default(),
+            max_decoded_bytes: self.config.max_decoded_bytes,
+        };
+        let batches = slice.into_batches();
         let next = batches.last()?.next();
         let Wanted { partition, incarnation, .. } = wanted;
         let end = Offset(data.last_stable_offset.max(next.0));

@@ -44,7 +44,7 @@ pub use producer::{
     Compression, Delivered, Delivery, Header, OutRecord, ProduceError, Producer, ProducerConfig, ProducerStats,
     RejectReason, Rejected,
 };
-pub use record::{RawBatch, Record, TimestampType, UndecodableBatch};
+pub use record::{MAX_DECODED_BYTES, RawBatch, Record, TimestampType, UndecodableBatch};
 pub use sasl::{Sasl, SaslMechanism, Secret};
 pub use tls::{Authorities, BadPem, CertificateChain, PrivateKey, Tls};
 pub use types::{BrokerId, Offset, PartitionId, TopicPartition};

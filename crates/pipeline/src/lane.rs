@@ -130,7 +130,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
             match entry {
                 Entry::Skip { outcome, records, .. } => self.metrics.records(outcome, *records),
                 Entry::Records(batch) => {
-                    slice.last_timestamp_ms = slice.last_timestamp_ms.max(batch.max_timestamp_ms());
+                    slice.last_timestamp_ms = slice.last_timestamp_ms.max(batch.max_timestamp_ms().unwrap_or(0));
                     match batch.decode() {
                         Ok(records) => self.decode_records(records, &mut slice, &mut pending, &mut poison_since).await,
                         Err(error) => {

@@ -14,6 +14,9 @@ const OFFER_PAUSE: Duration = Duration::from_millis(50);
 /// How often it is offered: about as long as a delivery may take.
 const OFFERS: u32 = 200;
 
+/// Kafka's word for a timestamp that is not known.
+const NO_TIMESTAMP_MS: i64 = -1;
+
 /// The letter of a record that can never succeed.
 pub(crate) fn of_record(partition: &TopicPartition, record: Record, fault: RecordFault) -> DeadLetter {
     DeadLetter { source: partition.clone(), record, reason: fault.reason, detail: fault.detail, attempts: 1 }
@@ -23,7 +26,7 @@ pub(crate) fn of_record(partition: &TopicPartition, record: Record, fault: Recor
 pub(crate) fn of_batch(partition: &TopicPartition, batch: &RawBatch, fault: RecordFault) -> DeadLetter {
     let record = Record {
         offset: batch.start(),
-        timestamp_ms: batch.max_timestamp_ms(),
+        timestamp_ms: batch.max_timestamp_ms().unwrap_or(NO_TIMESTAMP_MS),
         timestamp_type: TimestampType::CreateTime,
         key: None,
         value: Some(batch.bytes().clone()),

@@ -226,8 +226,10 @@ impl<D: Decode, S: Sink<Event = D::Event>> Runtime<D, S> {
                 self.backlog.push(&partition, incarnation, vec![skip]);
             }
             let rule = self.settings.policy.freshness;
-            let is_expired =
-                |batch: &kafka::RawBatch| rule.is_some_and(|rule| rule.is_expired(batch.max_timestamp_ms(), now_ms));
+            // A damaged header does not say how old its records are: a letter tells, a skip would not.
+            let is_expired = |batch: &kafka::RawBatch| {
+                rule.zip(batch.max_timestamp_ms()).is_some_and(|(rule, newest_ms)| rule.is_expired(newest_ms, now_ms))
+            };
             if batches.last().is_some_and(is_expired) && !self.seeking_partitions.contains(&partition) {
                 expired.push(partition.clone());
             }
@@ -558,6 +560,7 @@ fn consumer_config(settings: &Settings) -> ConsumerConfig {
             max_bytes: FETCH_MAX_BYTES,
             partition_max_bytes: FETCH_PARTITION_MAX_BYTES,
             interval: settings.policy.linger_max,
+            max_decoded_bytes: kafka::MAX_DECODED_BYTES,
         },
     }
 }
