@@ -1,6 +1,6 @@
-//! Topic administration: create with settings, add partitions, delete, read settings.
+//! Topic administration: create with settings, add partitions, delete, read settings, delete records.
 //!
-//! Any broker of a KRaft cluster takes these and forwards them to the controller.
+//! Any broker of a KRaft cluster takes these and forwards them to the controller; records are their leader's to delete.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,20 +8,24 @@ use std::time::Duration;
 use kafka_protocol::error::{ParseResponseErrorCode, ResponseError};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, TopicName,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::cluster::Client;
+use crate::cluster::{Client, Lane};
 use crate::error::Error;
+use crate::types::{Offset, TopicPartition};
 
 const CREATE_TOPICS_VERSION: i16 = 7;
 const CREATE_PARTITIONS_VERSION: i16 = 3;
 /// DeleteTopics 6 speaks of topic ids; names are what we have.
 const DELETE_TOPICS_VERSION: i16 = 5;
 const DESCRIBE_CONFIGS_VERSION: i16 = 4;
+const DELETE_RECORDS_VERSION: i16 = 2;
 const RESOURCE_TYPE_TOPIC: i8 = 2;
 
 /// Replicas of a topic where the cluster has as many brokers; with two of them in sync a write survives one broker.
@@ -107,6 +111,31 @@ impl Client {
         match answer.responses.first().map(|result| (result.error_code.err(), result)) {
             Some((Some(code), result)) => Err(refused("DeleteTopics", topic, result.error_message.as_ref(), code)),
             _ => Ok(()),
+        }
+    }
+
+    /// Deletes the records of a partition before `offset`, as retention would; returns where the log begins then.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`] or [`Error::NoLeader`]; else what kept its leader from answering, or its refusal
+    /// (`OffsetOutOfRange` when the log does not reach that far, `PolicyViolation` where the topic is compacted).
+    pub async fn delete_records(&self, partition: &TopicPartition, offset: Offset) -> Result<Offset, Error> {
+        let (by_leader, failed) = self.by_leader(std::slice::from_ref(partition)).await?;
+        let Some(leader) = by_leader.into_keys().next() else {
+            let told = failed.into_iter().find_map(|(_, result)| result.err());
+            return Err(told.unwrap_or_else(|| Error::NoLeader(partition.to_string())));
+        };
+        let before =
+            DeleteRecordsPartition::default().with_partition_index(partition.partition.0).with_offset(offset.0);
+        let topic = DeleteRecordsTopic::default().with_name(topic_name(&partition.topic)).with_partitions(vec![before]);
+        let request =
+            DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(self.controller_timeout_ms());
+        let answer = self.call(leader, Lane::Short, DELETE_RECORDS_VERSION, &request).await?;
+        let result = answer.topics.first().and_then(|topic| topic.partitions.first());
+        let result = result.ok_or_else(|| Error::NoLeader(partition.to_string()))?;
+        match result.error_code.err() {
+            Some(code) => Err(refused("DeleteRecords", &partition.to_string(), None, code)),
+            None => Ok(Offset(result.low_watermark)),
         }
     }
 

@@ -13,6 +13,8 @@ pub(crate) mod classic;
 pub(crate) mod codec;
 mod consumer_protocol;
 mod drift;
+#[cfg(test)]
+mod golden;
 mod leader;
 mod machine;
 pub(crate) mod member;

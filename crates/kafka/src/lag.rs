@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// The partitions by leader, and those that have none or whose topic is not there.
-    async fn by_leader(
+    pub(crate) async fn by_leader(
         &self,
         partitions: &[TopicPartition],
     ) -> Result<(HashMap<BrokerId, Vec<TopicPartition>>, ListedOffsets), Error> {

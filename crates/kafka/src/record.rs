@@ -174,15 +174,20 @@ pub(crate) struct LogSlice {
 }
 
 impl LogSlice {
-    /// The batches that are whole. One cut short by the response's size limit comes again with the next fetch.
+    /// The batches that are whole. One cut short by the response's size limit comes again with the next fetch; but the
+    /// first one a broker always sends whole (KIP-74), so that one is cut short in the log itself.
     pub(crate) fn into_batches(mut self) -> Vec<RawBatch> {
         let mut batches = Vec::new();
         let mut aborted = Aborted::new(std::mem::take(&mut self.aborted));
+        let all_bytes = self.bytes.len();
         while let Some(batch) = self.next_batch(&mut aborted) {
             if batch.next > self.position {
                 self.position = batch.next;
                 batches.push(batch);
             }
+        }
+        if self.bytes.len() == all_bytes && all_bytes > 0 {
+            batches.push(self.rest_as_cut_short());
         }
         batches
     }
@@ -194,18 +199,24 @@ impl LogSlice {
         let Some(length) = Header(&self.bytes).total_bytes() else {
             // Without a length there is no next batch to go on with: hand out the rest as one item and step over it.
             let bytes = std::mem::take(&mut self.bytes);
-            return Some(self.undecodable(bytes, self.position.next(), "the batch has an impossible length".to_owned()));
+            return Some(self.undecodable(
+                bytes,
+                self.position.next(),
+                "the batch has an impossible length".to_owned(),
+            ));
         };
         if length > self.bytes.len() {
             return None;
         }
         let bytes = self.bytes.split_to(length);
         let header = Header(&bytes);
-        if !header.is_of_known_format() {
-            let next = header.base().next();
-            return Some(self.undecodable(bytes, next, "the batch is of a format other than magic 2".to_owned()));
-        }
         let (told, found) = header.checksums();
+        if !header.is_of_known_format() {
+            // Where the checksum holds, the fields are where we look for them; the formats of old have one offset.
+            let next = if told == found { header.next() } else { header.base().next() };
+            let detail = format!("the batch is of magic {}, not 2", header.magic());
+            return Some(self.undecodable(bytes, next, detail));
+        }
         if told != found {
             let (next, detail) = (header.next(), format!("bad checksum: {found:08x} instead of {told:08x}"));
             return Some(self.undecodable(bytes, next, detail));
@@ -218,6 +229,13 @@ impl LogSlice {
             contents: contents(&header, aborted),
             bytes,
         })
+    }
+
+    fn rest_as_cut_short(&mut self) -> RawBatch {
+        let bytes = std::mem::take(&mut self.bytes);
+        let next = if bytes.len() < HEADER_BYTES { self.position.next() } else { Header(&bytes).next() };
+        let detail = format!("the batch is cut short: {} bytes are there", bytes.len());
+        self.undecodable(bytes, next, detail)
     }
 
     /// What a damaged header says about the batch's end is believed only as far as the next batch, or the log's end.
@@ -249,4 +267,3 @@ fn contents(header: &Header<'_>, aborted: &mut Aborted) -> Contents {
         Err(_) => Contents::Undecodable("the batch has a negative number of records".to_owned()),
     }
 }
-

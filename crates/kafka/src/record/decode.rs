@@ -44,8 +44,7 @@ struct Stamps {
 
 impl Stamps {
     fn of(header: &Header<'_>) -> Self {
-        let kind =
-            if header.is_log_append_time() { TimestampType::LogAppendTime } else { TimestampType::CreateTime };
+        let kind = if header.is_log_append_time() { TimestampType::LogAppendTime } else { TimestampType::CreateTime };
         Self { kind, base_ms: header.base_timestamp_ms(), max_ms: header.max_timestamp_ms() }
     }
 

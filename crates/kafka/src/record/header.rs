@@ -35,8 +35,13 @@ impl Header<'_> {
         (total >= HEADER_BYTES).then_some(total)
     }
 
+    /// Number of the format.
+    pub(super) fn magic(&self) -> u8 {
+        self.0[16]
+    }
+
     pub(super) fn is_of_known_format(&self) -> bool {
-        self.0[16] == MAGIC
+        self.magic() == MAGIC
     }
 
     /// The checksum that the header carries, and that of the bytes; the batch is whole.

@@ -34,7 +34,8 @@ pub(super) fn too_large(limit: usize) -> UndecodableBatch {
     UndecodableBatch::new(format!("the batch takes more than {limit} bytes once it is decoded"))
 }
 
-enum Fault {
+#[derive(Debug)]
+pub(super) enum Fault {
     TooLarge,
     Damaged(String),
 }
@@ -54,12 +55,14 @@ fn name(codec: i16) -> &'static str {
     }
 }
 
+/// A frame may ask for a window of up to 128 MiB (Java's level 22 does, whatever the content): memory that is not touched
+/// before as much is inflated.
 fn unzstd(packed: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
     read(zstd::Decoder::with_buffer(packed)?, packed.len(), limit)
 }
 
 /// Never asks the decoder for more than one byte beyond the bound.
-fn read(decoder: impl Read, packed_bytes: usize, limit: usize) -> Result<Vec<u8>, Fault> {
+pub(super) fn read(decoder: impl Read, packed_bytes: usize, limit: usize) -> Result<Vec<u8>, Fault> {
     let mut plain = Vec::with_capacity(packed_bytes.saturating_mul(USUAL_RATIO).min(limit));
     decoder.take(limit as u64 + 1).read_to_end(&mut plain)?;
     if plain.len() > limit { Err(Fault::TooLarge) } else { Ok(plain) }
