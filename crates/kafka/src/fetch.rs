@@ -329,6 +329,10 @@ impl FetchTask {
         request.max_wait_ms = i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX);
         request.max_bytes = self.config.max_bytes;
         request.isolation_level = READ_COMMITTED;
+        // No fetch session (KIP-227). For 48 partitions a request is 1.7 kB and 1 µs, an answer without records 1.8 kB, and
+        // the broker looks at every partition with a session as well. Under load (one request in 5 ms at most, 0.3 MB/s
+        // beside the records) half the partitions have moved and would be named all the same; idle, it is 4 requests/s.
+        // What is left to save is not worth a state at the broker that can be evicted and must be agreed upon again.
         request.session_epoch = -1;
         for wanted in wanted {
             let name = &*wanted.partition.topic;
