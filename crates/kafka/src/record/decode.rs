@@ -162,5 +162,5 @@ fn damaged(what: &str) -> UndecodableBatch {
 }
 
 fn cut_short() -> UndecodableBatch {
-    UndecodableBatch::new("the batch is cut short: its records end early".to_owned())
+    UndecodableBatch::new("the batch is cut short: its records end early")
 }

@@ -44,7 +44,7 @@ pub(crate) async fn read(client: &Client, partition: &TopicPartition, from: Offs
     let reading = async {
         loop {
             match consumer.events.recv().await.expect("the member lives") {
-                GroupEvent::Assigned(assigned) if !assigned.is_empty() => break,
+                GroupEvent::Assigned { partitions, .. } if !partitions.is_empty() => break,
                 GroupEvent::Failed(error) => panic!("{error}"),
                 other => eprintln!("{other:?}"),
             }
