@@ -2,7 +2,7 @@
 
 use kafka::{Offset, TimestampType};
 
-use crate::reader::read;
+use crate::reader::{read, read_within};
 use crate::scene::{client, create, end, producer, send, shared};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
@@ -32,6 +32,11 @@ async fn batches_of_java_s_producer_are_read_in_every_codec() {
         assert_eq!(record.timestamp_ms, BASE_MS + record.offset.0);
         assert_eq!(record.timestamp_type, TimestampType::CreateTime);
     }
+
+    // With a bound that none of them keeps each is one item, and the end is reached all the same.
+    let bounded = read_within(&client, &partition, Offset(0)..end(&client, &partition).await, 1_000).await;
+    let (records, undecodable) = bounded.sorted();
+    assert_eq!((records.len(), undecodable.len()), (0, seen.batches.len()));
 
     let seen = read(&client, &stamped, Offset(0), end(&client, &stamped).await).await;
     assert_eq!(seen.numbers(), (0..all).collect::<Vec<_>>());

@@ -1,8 +1,11 @@
 //! A member that reads one partition to its end and keeps everything that it is handed.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use kafka::{Client, Consumer, ConsumerConfig, GroupEvent, Jump, Offset, RawBatch, Record, TopicPartition};
+use kafka::{
+    Client, Consumer, ConsumerConfig, GroupEvent, Jump, MAX_DECODED_BYTES, Offset, RawBatch, Record, TopicPartition,
+};
 
 /// Far more than joining and reading take.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -37,9 +40,20 @@ impl Seen {
 
 /// Reads from `from` until the position is `end`, as the only member of a group of its own.
 pub(crate) async fn read(client: &Client, partition: &TopicPartition, from: Offset, end: Offset) -> Seen {
+    read_within(client, partition, from..end, MAX_DECODED_BYTES).await
+}
+
+/// The same with a bound for each batch.
+pub(crate) async fn read_within(
+    client: &Client,
+    partition: &TopicPartition,
+    Range { start: from, end }: Range<Offset>,
+    max_decoded_bytes: usize,
+) -> Seen {
     let mut config = ConsumerConfig::new(format!("{}-from-{from}", partition.topic), vec![partition.topic.clone()]);
     // Several answers, not one: what is open in a transaction must be known across them.
     config.fetch.partition_max_bytes = 2_000;
+    config.fetch.max_decoded_bytes = max_decoded_bytes;
     let mut consumer = Consumer::join(client.clone(), config);
     let reading = async {
         loop {
