@@ -9,6 +9,9 @@ pub enum Error {
     /// Settings that contradict each other.
     #[error("{0}")]
     Settings(String),
+    /// The sink refuses us before anything was consumed.
+    #[error("{0}")]
+    Denied(String),
 }
 
 impl service::ServiceError for Error {
@@ -16,6 +19,7 @@ impl service::ServiceError for Error {
         match self {
             Self::Kafka(_) => service::exit::UNAVAILABLE,
             Self::Settings(_) => service::exit::USAGE,
+            Self::Denied(_) => service::exit::NO_PERMISSION,
         }
     }
 }

@@ -195,7 +195,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
                     outcomes.extend(raw.into_iter().zip(batch.slices).map(settled));
                     return outcomes;
                 }
-                Err(WriteError::SinkFault(why)) => {
+                Err(WriteError::SinkFault(why) | WriteError::Denied(why)) => {
                     self.metrics.fault("sink");
                     turn.failed(&why);
                 }

@@ -134,6 +134,10 @@ pub enum WriteError {
     /// The sink is down, slow or refuses everything: the batch is kept and tried again until it works.
     #[error("{0}")]
     SinkFault(String),
+    /// The sink is there and refuses us: a wrong password, a missing right. Before anything is consumed that ends the
+    /// pipeline; later it is a sink fault, which an operator may mend while the batch is kept.
+    #[error("{0}")]
+    Denied(String),
     /// These items can never be written; nothing of the batch was. They become dead letters and the rest is offered
     /// again. The one way for a sink with offsets of its own to refuse records: it must find them out by itself.
     #[error("{} records refused", .0.len())]

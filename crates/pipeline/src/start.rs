@@ -14,7 +14,7 @@ use crate::lane::Lane;
 use crate::metrics::PipelineMetrics;
 use crate::runtime::{Reports, Runtime};
 use crate::settings::Settings;
-use crate::sink::{Decode, Sink};
+use crate::sink::{Decode, Sink, WriteError};
 
 /// Pause between attempts while Kafka or the sink is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -45,25 +45,42 @@ where
     Runtime::new(settings, client, lane, reports, backlog).run(context.shutdown).await
 }
 
+/// Kafka and the sink side by side: whichever refuses us ends the start, whether or not the other is there.
 async fn prepare<S: Sink>(
     settings: &Settings,
     client: &Client,
     sink: &S,
     reports: &Reports,
 ) -> Result<Option<DeadLetterPublisher>, Error> {
-    let topics =
-        wait_for_kafka(&reports.kafka, || topics::ensure(client, settings.topic_create, &settings.topics)).await?;
+    let kafka = prepare_kafka(settings, client, &reports.kafka);
+    let (letters, ()) = tokio::try_join!(kafka, wait_for_sink(sink, &reports.sink))?;
+    Ok(letters)
+}
+
+async fn prepare_kafka(
+    settings: &Settings,
+    client: &Client,
+    component: &Component,
+) -> Result<Option<DeadLetterPublisher>, Error> {
+    let topics = wait_for_kafka(component, || topics::ensure(client, settings.topic_create, &settings.topics)).await?;
     topics.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let letters = match &settings.dead_letter_topic {
-        Some(topic) => Some(wait_for_kafka(&reports.kafka, || publisher(settings, client, topic)).await?),
-        None => None,
-    };
-    while let Err(error) = sink.probe().await {
-        reports.sink.not_ready(error.to_string());
+    match &settings.dead_letter_topic {
+        Some(topic) => Ok(Some(wait_for_kafka(component, || publisher(settings, client, topic)).await?)),
+        None => Ok(None),
+    }
+}
+
+async fn wait_for_sink<S: Sink>(sink: &S, component: &Component) -> Result<(), Error> {
+    loop {
+        match sink.probe().await {
+            Ok(()) => break,
+            Err(WriteError::Denied(why)) => return Err(Error::Denied(why)),
+            Err(error) => component.not_ready(error.to_string()),
+        }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-    reports.sink.ready();
-    Ok(letters)
+    component.ready();
+    Ok(())
 }
 
 async fn publisher(settings: &Settings, client: &Client, topic: &str) -> Result<DeadLetterPublisher, kafka::Error> {

@@ -50,7 +50,7 @@ pub struct BatchArgs {
     #[arg(long, value_name = "GROUP", default_value = DEFAULT_GROUP, value_parser = group)]
     pub group: String,
 
-    /// Records of one batch, 1 to 10000
+    /// Records of one batch, 1 to 10000; in catch-up --conflate auto and on take more: --pause-above / --writers
     #[arg(long, value_name = "RECORDS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=BATCH_LIMIT))]
     pub batch_max: u64,
 
@@ -91,8 +91,8 @@ pub struct RedisArgs {
     #[arg(long, value_name = "FORMAT", default_value = "json")]
     pub value_format: ValueFormat,
 
-    /// Whether only the newest position of each driver in a batch is written
-    #[arg(long, value_name = "WHEN", default_value = "on")]
+    /// Whether only the newest position of each driver is written, of all that one batch takes
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub conflate: Conflate,
 }
 
@@ -118,11 +118,36 @@ impl Config {
     pub(crate) fn policy(&self) -> Policy {
         Policy {
             group: self.batch.group.clone(),
-            batch_max: self.batch.batch_max,
+            batch_max: self.largest_batch(),
             linger_max: self.batch.linger_max,
             writers: self.batch.writers.into(),
             fetch_min_bytes: i32::try_from(self.batch.fetch_min_bytes).unwrap_or(i32::MAX),
             freshness: Some(Freshness { life: self.redis.position_ttl }),
+        }
+    }
+}
+
+impl Config {
+    /// Where conflation is to be had, a batch takes whatever is waiting: a backlog holds dozens of positions of each
+    /// driver, few batches of the usual size hold two. The writers share what may be held, so that none waits for all.
+    fn largest_batch(&self) -> u64 {
+        match self.redis.conflate {
+            Conflate::Off => self.batch.batch_max,
+            Conflate::Auto | Conflate::On => {
+                self.batch.batch_max.max(self.pipeline.pause_above / u64::from(self.batch.writers))
+            }
+        }
+    }
+
+    pub(crate) fn sink_config(&self) -> SinkConfig {
+        SinkConfig {
+            url: self.redis.redis_url.clone(),
+            timeout: self.redis.redis_timeout,
+            position_ttl: self.redis.position_ttl,
+            key_prefix: self.redis.key_prefix.clone(),
+            value_format: self.redis.value_format,
+            conflate: self.redis.conflate,
+            steady_batch: self.batch.batch_max,
         }
     }
 }
@@ -133,19 +158,6 @@ fn group(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("give 1 to {GROUP_MAX_BYTES} bytes without control characters"))
-    }
-}
-
-impl RedisArgs {
-    pub(crate) fn sink_config(&self) -> SinkConfig {
-        SinkConfig {
-            url: self.redis_url.clone(),
-            timeout: self.redis_timeout,
-            position_ttl: self.position_ttl,
-            key_prefix: self.key_prefix.clone(),
-            value_format: self.value_format,
-            conflate: self.conflate,
-        }
     }
 }
 
@@ -175,7 +187,9 @@ mod tests {
         assert_eq!(config.redis.redis_url, "redis://127.0.0.1:6379");
         assert_eq!(config.redis.position_ttl, Duration::from_millis(event::POSITION_LIFE_MS.unsigned_abs()));
         let policy = config.policy();
-        assert_eq!((policy.group.as_str(), policy.batch_max), ("driver-location-redis", 1_000));
+        assert_eq!((policy.group.as_str(), policy.batch_max), ("driver-location-redis", 12_500));
+        let off = parsed(&["--conflate", "off"]).unwrap();
+        assert_eq!((off.policy().batch_max, off.sink_config().steady_batch), (1_000, 1_000));
         assert_eq!(policy.freshness.map(|freshness| freshness.life), Some(config.redis.position_ttl));
     }
 

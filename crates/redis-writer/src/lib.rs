@@ -15,6 +15,7 @@ mod decode;
 mod error;
 pub mod metrics;
 mod order;
+mod place;
 mod plan;
 mod redis;
 
@@ -49,7 +50,7 @@ pub const INFO: Info = Info {
 /// # Errors
 /// What waiting does not help with; see [`Error`].
 pub async fn run(config: Config, context: Context) -> Result<(), Error> {
-    let sink = RedisSink::start(config.redis.sink_config())?;
+    let sink = RedisSink::start(config.sink_config())?;
     let settings = Settings::new(INFO.name, INFO.version, &config.common, &config.pipeline, config.policy());
     Box::pin(pipeline::run(settings, PositionDecoder, Arc::new(sink), context)).await?;
     Ok(())

@@ -2,7 +2,8 @@
 -- Writes positions so that an older one never replaces a newer one, whoever writes and in whatever order.
 --
 -- KEYS  one key per position
--- ARGV  life of a position in ms, earliest effective time of these positions, then for each its value and its expiry
+-- ARGV  life of a position in ms, earliest effective time of these positions, where their records lie in Kafka (for each
+--       four bytes of partition and eight of offset, little-endian), then for each its value and its expiry
 -- Reply number of keys that held another type, then the index of each position that was older than what its key held
 --
 -- Each value is written first and compared with what it replaced, all inside this one atomic call: positions are
@@ -21,11 +22,50 @@ local function time_of(value)
   end
 end
 
+-- Partition and offset of the record behind a value that has won a tie: at its beginning. Others do not hold them.
+local function place_in(value)
+  local partition, offset = string.match(value, '^{"partition":(%d+),"offset":(%d+),')
+  if offset then
+    return tonumber(partition), tonumber(offset)
+  elseif byte(value, 1) == 77 and byte(value, 6) == 81 then
+    return (struct.unpack('<I4', value, 2)), (struct.unpack('<I8', value, 7))
+  end
+end
+
+-- The value with the place of its record: two more JSON fields, or the protobuf fields 9 and 10.
+local function with_place(value, partition, offset)
+  if byte(value, 1) == 123 then
+    return string.format('{"partition":%.0f,"offset":%.0f,', partition, offset) .. sub(value, 2)
+  end
+  return struct.pack('<BI4BI8', 77, partition, 81, offset) .. value
+end
+
 local keys, args = KEYS, ARGV
-local life, earliest = tonumber(args[1]), tonumber(args[2])
+local life, earliest, places = tonumber(args[1]), tonumber(args[2]), args[3]
+
+-- Two positions of one driver with the same effective time: the later record of the partition is the newer one, and
+-- of two partitions that of the higher number. Whether the old value must be put back; if not, the new one from now on
+-- tells its place, so that the old one cannot come back. What a value without a place was written from is not known,
+-- nor needed: whoever preferred it to another of its time would have given it one.
+local function keeps_old_in_tie(old, i, key, value, expiry)
+  if old == value then
+    return false
+  end
+  local partition = (struct.unpack('<I4', places, i * 12 - 11))
+  local offset = (struct.unpack('<I8', places, i * 12 - 7))
+  local old_partition, old_offset = place_in(old)
+  if old_partition and (old_partition > partition or old_partition == partition and old_offset > offset) then
+    return true
+  end
+  if not place_in(value) then
+    call('SET', key, with_place(value, partition, offset), 'PXAT', expiry)
+  end
+  return false
+end
+
 local reply = { 0 }
 for i = 1, #keys do
-  local key, value, expiry = keys[i], args[2 * i + 1], args[2 * i + 2]
+  local key, value, expiry = keys[i], args[2 * i + 2], args[2 * i + 3]
   local old = call('SET', key, value, 'PXAT', expiry, 'GET')
   if type(old) == 'table' then
     if not old.err or sub(old.err, 1, 9) ~= 'WRONGTYPE' then
@@ -36,10 +76,13 @@ for i = 1, #keys do
     call('SET', key, value, 'PXAT', expiry)
   end
   local time = old and time_of(old)
-  -- The second comparison decides; the first is cheaper and spares it where the position is certainly not older.
-  if time and time > earliest and time > tonumber(expiry) - life then
-    call('SET', key, old, 'PXAT', string.format('%.0f', time + life))
-    reply[#reply + 1] = i
+  -- The comparisons below decide; this one is cheaper and spares them where the position is certainly not older.
+  if time and time >= earliest then
+    local own = tonumber(expiry) - life
+    if time > own or time == own and keeps_old_in_tie(old, i, key, value, expiry) then
+      call('SET', key, old, 'PXAT', string.format('%.0f', time + life))
+      reply[#reply + 1] = i
+    end
   end
 end
 return reply

@@ -3,6 +3,10 @@
 //! Why the order is decided there: members overlap for a moment, partitions grow and a driver moves to another, a
 //! frozen process wakes and flushes what it held. No client can know that its position is the newest.
 //!
+//! Of two positions with the same effective time the one with the greater [`Place`] is newer. Readers of the map want the
+//! five fields of a position and nothing else, and ties are rare: so a value tells its place only once it has been
+//! preferred to another of its driver and time, here or in a batch. Whoever still holds that other one finds the place.
+//!
 //! What is compared is the effective time inside the stored value. The expiry would say the same (it is effective time
 //! plus life) and its key type would not matter, but after a change of `--position-ttl` the expiries of old and new
 //! processes are not comparable, and a value without expiry would have no time. Reading first (`GET` or `MGET`, then
@@ -14,18 +18,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use event::DriverLocation;
 
+use crate::place::{Place, Placed};
+
 /// The script's text.
 pub(crate) const SCRIPT: &str = include_str!("order.lua");
 
-/// Key, JSON value and expiry of a usual position.
-const TYPICAL_BYTES: usize = 160;
+/// Key, JSON value, expiry and place of a usual position.
+const TYPICAL_BYTES: usize = 172;
+/// Arguments of a call before those of its first position.
+const CALL_ARGUMENTS: usize = 3;
+/// Protobuf tags of `partition` (field 9, fixed32) and `offset` (field 10, fixed64).
+const PARTITION_TAG: u8 = 9 << 3 | 5;
+const OFFSET_TAG: u8 = 10 << 3 | 1;
 
 /// The form of the value under a driver's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ValueFormat {
-    /// `{"latitude":…,"longitude":…,"heading":…,"speed":…,"timestamp":…}`.
+    /// `{"latitude":…,"longitude":…,"heading":…,"speed":…,"timestamp":…}`
     Json,
-    /// The protobuf message `driverlocation.v1.DriverLocation`.
+    /// The protobuf message `driverlocation.v1.DriverLocation`
     Protobuf,
 }
 
@@ -61,27 +72,50 @@ impl Form {
     }
 
     /// The call that writes `positions`, in their order.
-    pub(crate) fn call(&self, positions: &[&DriverLocation]) -> Call {
+    pub(crate) fn call(&self, positions: &[Placed<'_>]) -> Call {
         let life_ms = i64::try_from(self.life.as_millis()).unwrap_or(i64::MAX);
         let mut text = Text::with_capacity(positions.len());
-        let mut ends = Vec::with_capacity(positions.len() * 3 + 2);
-        let earliest = positions.iter().map(|position| position.effective_at_ms).min().unwrap_or(0);
+        let mut ends = Vec::with_capacity(positions.len() * 3 + CALL_ARGUMENTS);
+        let earliest = positions.iter().map(|placed| placed.position.effective_at_ms).min().unwrap_or(0);
         ends.push(text.number(life_ms));
         ends.push(text.number(earliest));
-        for position in positions {
-            ends.push(text.append(|out| self.key(position, out)));
-            ends.push(text.append(|out| self.value(position, out)));
-            ends.push(text.number(position.effective_at_ms.saturating_add(life_ms)));
+        ends.push(text.append(|out| positions.iter().for_each(|placed| out.extend(bytes_of(placed.place)))));
+        for placed in positions {
+            ends.push(text.append(|out| self.key(placed.position, out)));
+            ends.push(text.append(|out| self.value(placed, out)));
+            ends.push(text.number(placed.position.effective_at_ms.saturating_add(life_ms)));
         }
         text.cut(&ends)
     }
 
-    fn value(&self, position: &DriverLocation, out: &mut Vec<u8>) {
-        match self.value_format {
-            ValueFormat::Json => position.to_json(out),
-            ValueFormat::Protobuf => out.extend_from_slice(&position.encode()),
+    fn value(&self, placed: &Placed<'_>, out: &mut Vec<u8>) {
+        let Placed { position, place, won_tie } = placed;
+        let Place { partition, offset } = place;
+        match (self.value_format, won_tie) {
+            (ValueFormat::Json, false) => position.to_json(out),
+            (ValueFormat::Json, true) => {
+                out.extend_from_slice(format!("{{\"partition\":{partition},\"offset\":{offset}").as_bytes());
+                let start = out.len();
+                position.to_json(out);
+                // The opening brace of the position becomes the comma behind the place.
+                out[start] = b',';
+            }
+            (ValueFormat::Protobuf, false) => out.extend_from_slice(&position.encode()),
+            (ValueFormat::Protobuf, true) => {
+                let [partition, offset] = [&bytes_of(*place)[..4], &bytes_of(*place)[4..]];
+                out.extend([&[PARTITION_TAG], partition, &[OFFSET_TAG], offset].concat());
+                out.extend_from_slice(&position.encode());
+            }
         }
     }
+}
+
+/// Four bytes of partition and eight of offset, little-endian.
+fn bytes_of(place: Place) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&place.partition.0.to_le_bytes());
+    bytes[4..].copy_from_slice(&place.offset.0.to_le_bytes());
+    bytes
 }
 
 /// All arguments of a call, one behind the other.
@@ -102,14 +136,14 @@ impl Text {
         self.append(|out| out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()))
     }
 
-    /// Life and earliest time first, then key, value and expiry of each position.
+    /// What holds for the whole call first, then key, value and expiry of each position.
     fn cut(self, ends: &[usize]) -> Call {
         let text = Bytes::from(self.0);
         let mut start = 0;
         let mut parts = ends.iter().map(|end| text.slice(std::mem::replace(&mut start, *end)..*end));
         let positions = ends.len() / 3;
         let mut call = Call { keys: Vec::with_capacity(positions), args: Vec::with_capacity(ends.len()) };
-        call.args.extend(parts.by_ref().take(2));
+        call.args.extend(parts.by_ref().take(CALL_ARGUMENTS));
         while let Some(key) = parts.next() {
             call.keys.push(key);
             call.args.extend(parts.by_ref().take(2));
@@ -133,6 +167,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use event::DriverId;
+    use kafka::{Offset, PartitionId};
 
     use super::*;
 
@@ -149,14 +184,18 @@ mod tests {
         }
     }
 
+    fn placed(position: &DriverLocation, won_tie: bool) -> Placed<'_> {
+        Placed { position, place: Place { partition: PartitionId(3), offset: Offset(258) }, won_tie }
+    }
+
     fn form(value_format: ValueFormat) -> Form {
         Form { key_prefix: "driver:loc:".to_owned(), value_format, life: Duration::from_secs(30) }
     }
 
     #[test]
-    fn a_call_holds_life_earliest_time_and_the_three_parts_of_each_position() {
+    fn a_call_holds_life_earliest_time_places_and_the_three_parts_of_each_position() {
         let (a, b) = (position("a", 1_795_441_689_633), position("b", 1_795_441_689_600));
-        let call = form(ValueFormat::Json).call(&[&a, &b]);
+        let call = form(ValueFormat::Json).call(&[placed(&a, false), placed(&b, false)]);
         assert_eq!(call.keys, ["driver:loc:a", "driver:loc:b"]);
         let value = |time| {
             format!(r#"{{"latitude":40.7128,"longitude":-74.006,"heading":90.0,"speed":null,"timestamp":{time}}}"#)
@@ -164,6 +203,7 @@ mod tests {
         let expected = [
             "30000".to_owned(),
             "1795441689600".to_owned(),
+            "\u{3}\0\0\0\u{2}\u{1}\0\0\0\0\0\0".repeat(2),
             value("1795441689633"),
             "1795441719633".to_owned(),
             value("1795441689600"),
@@ -175,12 +215,28 @@ mod tests {
     #[test]
     fn a_protobuf_value_is_the_message_and_ends_with_its_effective_time() {
         let a = position("a", 1_795_441_689_633);
-        let call = form(ValueFormat::Protobuf).call(&[&a]);
-        let value = &call.args[2];
+        let call = form(ValueFormat::Protobuf).call(&[placed(&a, false)]);
+        let value = &call.args[3];
         assert_eq!(*value, a.encode());
         // The script finds the time by this: tag 64, then a varint of six bytes.
         assert_eq!(value[value.len() - 7], 64);
         assert_ne!(value.last(), Some(&b'}'));
+    }
+
+    #[test]
+    fn a_value_that_has_won_a_tie_tells_its_place_and_is_the_same_position() {
+        let a = position("a", 1_795_441_689_633);
+        let json = form(ValueFormat::Json).call(&[placed(&a, true)]).args[3].clone();
+        assert!(json.starts_with(br#"{"partition":3,"offset":258,"latitude":40.7128,"#), "{json:?}");
+        let mut read: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let fields = read.as_object_mut().unwrap();
+        assert_eq!((fields.remove("partition"), fields.remove("offset")), (Some(3.into()), Some(258.into())));
+        let mut plain = Vec::new();
+        a.to_json(&mut plain);
+        assert_eq!(read, serde_json::from_slice::<serde_json::Value>(&plain).unwrap());
+        let protobuf = form(ValueFormat::Protobuf).call(&[placed(&a, true)]).args[3].clone();
+        assert_eq!(protobuf[..14], [77, 3, 0, 0, 0, 81, 2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(DriverLocation::decode(&protobuf, a.received_at_ms), Ok(a));
     }
 
     #[test]

@@ -29,6 +29,7 @@ use tracing::warn;
 use crate::ValueFormat;
 use crate::metrics::SinkMetrics;
 use crate::order::{Call, Form, SCRIPT, Verdict};
+use crate::place::Placed;
 use crate::plan::{Conflate, Plan, Rules};
 
 /// Positions in one script call at most: it holds up every other client of Redis for about 3 ms.
@@ -57,7 +58,11 @@ const REDIRECTIONS: u32 = 5;
 
 /// Says whether a write would be taken: a script that may write, but does not, passes Redis's own checks for loading,
 /// read-only, full memory, failed persistence and missing replicas.
-const PROBE: &str = "#!lua\nreturn 0";
+///
+/// It also asks for the right to write under the prefix, which no write would be refused for before the first record.
+const PROBE: &str = "#!lua
+if redis.acl_check_cmd('SET', KEYS[1], '', 'GET') then return 0 end
+return redis.error_reply('NOPERM no right to SET the keys under the prefix')";
 
 /// What is said before the first attempt to connect has ended.
 const CONNECTING: &str = "connecting";
@@ -77,6 +82,8 @@ pub struct SinkConfig {
     pub value_format: ValueFormat,
     /// Whether a driver's older positions within a batch are left out.
     pub conflate: Conflate,
+    /// Positions of the largest batch that is none of a catch-up.
+    pub steady_batch: u64,
 }
 
 /// Why a URL cannot be used; says what would be right.
@@ -95,7 +102,7 @@ pub struct RedisSink {
     address: String,
     metrics: SinkMetrics,
     /// What the connection last failed of; changes with each failure.
-    link_fault: watch::Receiver<String>,
+    link_fault: watch::Receiver<Down>,
     foreign_key_seen: AtomicBool,
     _tasks: JoinSet<()>,
 }
@@ -140,7 +147,7 @@ impl RedisSink {
         check_url(&config.url)?;
         let client = client(&config).map_err(|error| UrlError(error.details().to_owned()))?;
         let topology = if client.is_clustered() { Topology::Cluster } else { Topology::OneServer };
-        let (fault, link_fault) = watch::channel(CONNECTING.to_owned());
+        let (fault, link_fault) = watch::channel(Down { what: CONNECTING.to_owned(), is_denied: false });
         let mut tasks = JoinSet::new();
         tasks.spawn(note_faults(client.clone(), fault));
         tasks.spawn(keep_connected(client.clone()));
@@ -148,7 +155,7 @@ impl RedisSink {
             address: address(&client),
             client,
             topology,
-            rules: Rules::new(config.position_ttl, config.conflate),
+            rules: Rules::new(config.position_ttl, config.conflate, config.steady_batch),
             form: Form { key_prefix: config.key_prefix, value_format: config.value_format, life: config.position_ttl },
             script_sha: sha1_hash(SCRIPT).into(),
             timeout: config.timeout,
@@ -165,7 +172,7 @@ impl RedisSink {
     }
 
     /// Positions cut into what one call may hold, in their order.
-    fn shares<'a>(&self, positions: Vec<&'a DriverLocation>) -> Vec<Vec<&'a DriverLocation>> {
+    fn shares<'a>(&self, positions: Vec<Placed<'a>>) -> Vec<Vec<Placed<'a>>> {
         let groups = match self.topology {
             Topology::OneServer => vec![positions],
             Topology::Cluster => self.by_slot(positions),
@@ -173,19 +180,19 @@ impl RedisSink {
         groups.iter().flat_map(|group| group.chunks(POSITIONS_PER_CALL)).map(<[_]>::to_vec).collect()
     }
 
-    fn by_slot<'a>(&self, positions: Vec<&'a DriverLocation>) -> Vec<Vec<&'a DriverLocation>> {
-        let mut slots: HashMap<u16, Vec<&DriverLocation>> = HashMap::new();
+    fn by_slot<'a>(&self, positions: Vec<Placed<'a>>) -> Vec<Vec<Placed<'a>>> {
+        let mut slots: HashMap<u16, Vec<Placed<'_>>> = HashMap::new();
         let mut key = Vec::new();
-        for position in positions {
+        for placed in positions {
             key.clear();
-            self.form.key(position, &mut key);
-            slots.entry(redis_keyslot(&key)).or_default().push(position);
+            self.form.key(placed.position, &mut key);
+            slots.entry(redis_keyslot(&key)).or_default().push(placed);
         }
         slots.into_values().collect()
     }
 
     /// Writes one share. The call may be repeated: Redis decides the order, so a repetition changes nothing.
-    async fn send(&self, share: &[&DriverLocation]) -> Result<Verdict, WriteError> {
+    async fn send(&self, share: &[Placed<'_>]) -> Result<Verdict, WriteError> {
         let call = self.form.call(share);
         let by_sha = || {
             let (keys, args) = fred_arguments(&call);
@@ -220,7 +227,7 @@ impl RedisSink {
         }
     }
 
-    fn account(&self, plan: &Plan<'_>, shares: &[(Vec<&DriverLocation>, Verdict)]) -> Written {
+    fn account(&self, plan: &Plan<'_>, shares: &[(Vec<Placed<'_>>, Verdict)]) -> Written {
         let now_ms = now_ms();
         let mut superseded = plan.superseded;
         let mut written = 0;
@@ -235,11 +242,11 @@ impl RedisSink {
         Written { outcomes }
     }
 
-    fn record_staleness(&self, positions: &[&DriverLocation], verdict: &Verdict, now_ms: i64) {
+    fn record_staleness(&self, positions: &[Placed<'_>], verdict: &Verdict, now_ms: i64) {
         let mut superseded = verdict.superseded.iter().peekable();
-        for (index, position) in positions.iter().enumerate() {
+        for (index, placed) in positions.iter().enumerate() {
             if superseded.next_if_eq(&&index).is_none() {
-                self.metrics.staleness.record(seconds(now_ms - position.effective_at_ms));
+                self.metrics.staleness.record(seconds(now_ms - placed.position.effective_at_ms));
             }
         }
     }
@@ -261,23 +268,33 @@ impl RedisSink {
     fn write_error(&self, fault: Fault) -> WriteError {
         let text = |what: &str| format!("redis {}: {what}", self.address);
         match fault {
-            Fault::Link(what) => WriteError::SinkFault(text(&what)),
+            Fault::Link(Down { what, is_denied: true }) => WriteError::Denied(text(&what)),
+            Fault::Link(Down { what, is_denied: false }) => WriteError::SinkFault(text(&what)),
             Fault::Call(error) => match (class(&error), error.kind()) {
                 (Class::Sink, ErrorKind::Timeout) => {
                     let timeout = service::format_duration(self.timeout);
                     WriteError::SinkFault(text(&format!("no answer within --redis-timeout {timeout}")))
                 }
                 (Class::Sink, _) => WriteError::SinkFault(text(&explain(&error))),
+                (Class::Denied, _) => WriteError::Denied(text(&explain(&error))),
                 (Class::Unknown, _) => WriteError::Unknown(text(&explain(&error))),
             },
         }
     }
 }
 
+/// What the connection last failed of.
+#[derive(Debug, Clone)]
+struct Down {
+    what: String,
+    /// Whether Redis is there and refuses us.
+    is_denied: bool,
+}
+
 /// Why a call has no reply.
 enum Fault {
     /// There is no connection, or it was lost during the call.
-    Link(String),
+    Link(Down),
     /// What Redis or the client says of the call.
     Call(Error),
 }
@@ -287,7 +304,7 @@ impl Sink for RedisSink {
     const KEEPS_OFFSETS: bool = false;
 
     async fn write(&self, batch: &Batch<DriverLocation>) -> Result<Written, WriteError> {
-        let mut plan = self.rules.plan(batch.items().map(|item| &item.event), now_ms());
+        let mut plan = self.rules.plan(batch.len(), Placed::all(batch), now_ms());
         let shares = self.shares(std::mem::take(&mut plan.writes));
         let verdicts = try_join_all(shares.iter().map(|share| self.send(share))).await?;
         let shares: Vec<_> = shares.into_iter().zip(verdicts).collect();
@@ -299,7 +316,8 @@ impl Sink for RedisSink {
     }
 
     async fn probe(&self) -> Result<(), WriteError> {
-        let probe = self.client.eval(Str::from_static(PROBE), Vec::<Key>::new(), Vec::<Value>::new());
+        let probe =
+            self.client.eval(Str::from_static(PROBE), Key::from(self.form.key_prefix.as_str()), Vec::<Value>::new());
         let probed: Result<i64, Fault> = self.linked(probe).await;
         probed.map(drop).map_err(|fault| self.write_error(fault))
     }
@@ -364,12 +382,12 @@ async fn keep_connected(client: Client) {
     }
 }
 
-async fn note_faults(client: Client, link_fault: watch::Sender<String>) {
+async fn note_faults(client: Client, link_fault: watch::Sender<Down>) {
     let mut faults = client.error_rx();
     loop {
         match faults.recv().await {
             Ok((error, _)) => {
-                link_fault.send_replace(explain(&error));
+                link_fault.send_replace(Down { what: explain(&error), is_denied: class(&error) == Class::Denied });
             }
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
@@ -386,11 +404,12 @@ fn fred_arguments(call: &Call) -> (Vec<Key>, Vec<Value>) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Sink,
+    Denied,
     Unknown,
 }
 
 /// First words of answers that are about the server and not about what was written.
-const SINK_FAULTS: [&str; 15] = [
+const SINK_FAULTS: [&str; 13] = [
     "BUSY",
     "CLUSTERDOWN",
     "CROSSSLOT",
@@ -398,17 +417,25 @@ const SINK_FAULTS: [&str; 15] = [
     "MASTERDOWN",
     "MISCONF",
     "MOVED",
-    "NOAUTH",
     "NOREPLICAS",
     "OOM",
     "READONLY",
     "ASK",
     "TRYAGAIN",
     "UNKILLABLE",
-    "WRONGPASS",
 ];
 
+/// First words of answers by which Redis refuses us. One of them never is about a single record: a right that covers only
+/// some keys is a wrong right.
+const DENIALS: [&str; 3] = ["NOAUTH", "NOPERM", "WRONGPASS"];
+/// The same in words: a password for a server that has none, and a command that a script may not use.
+const DENIALS_IN_WORDS: [&str; 2] = ["called without any password", "can't run this command"];
+
 fn class(error: &Error) -> Class {
+    let details = error.details();
+    if DENIALS.contains(&first_word(details)) || DENIALS_IN_WORDS.iter().any(|words| details.contains(words)) {
+        return Class::Denied;
+    }
     if !is_from_server(error) || SINK_FAULTS.contains(&first_word(error.details())) {
         return Class::Sink;
     }
@@ -430,6 +457,9 @@ fn explain(error: &Error) -> String {
     if is_from_server(error) {
         return match first_word(details) {
             "NOAUTH" | "WRONGPASS" => format!("{details}; check user and password in --redis-url"),
+            "NOPERM" => {
+                format!("{details}; the user of --redis-url needs +eval +evalsha +set on the keys of --key-prefix")
+            }
             _ => details.to_owned(),
         };
     }
@@ -467,12 +497,14 @@ mod tests {
             ("MISCONF Redis is configured to save RDB snapshots", Class::Sink),
             ("TRYAGAIN Multiple keys request during rehashing of slot", Class::Sink),
             ("BUSY Redis is busy running a script.", Class::Sink),
-            ("NOAUTH Authentication required.", Class::Sink),
+            ("NOAUTH Authentication required.", Class::Denied),
             ("Connection closed unexpectedly.", Class::Sink),
             ("Request timed out.", Class::Sink),
             ("Client is not initialized.", Class::Sink),
             ("ERR value is not an integer or out of range", Class::Unknown),
-            ("NOPERM this user has no permissions", Class::Unknown),
+            ("NOPERM this user has no permissions", Class::Denied),
+            ("WRONGPASS invalid username-password pair or user is disabled.", Class::Denied),
+            ("ERR AUTH <password> called without any password configured for the default user.", Class::Denied),
             ("WRONGTYPE Operation against a key", Class::Unknown),
         ];
         for (text, expected) in table {

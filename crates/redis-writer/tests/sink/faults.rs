@@ -236,12 +236,33 @@ async fn a_frozen_server_times_out_and_never_steps_back_when_it_wakes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_that_the_user_may_not_run_is_an_unknown_fault() {
+async fn a_script_that_the_user_may_not_run_is_a_denial() {
     let redis = redis("noperm");
     let port = redis.redis.port();
     ok(port, &["ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection", "+info"]);
     let url = format!("redis://reader:secret@127.0.0.1:{port}");
     let sink = RedisSink::start(SinkConfig { url, ..config(port) }).unwrap();
     let said = until_said(&sink, "NOPERM").await;
-    assert!(matches!(said, WriteError::Unknown(_)), "{said:?}");
+    assert!(matches!(said, WriteError::Denied(_)), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_does_not_cover_the_prefix_is_a_denial_before_the_first_record() {
+    let redis = redis("other-keys");
+    let port = redis.redis.port();
+    let user = |keys: &str, rights: &[&str]| {
+        ok(port, &[&["ACL", "SETUSER", "writer", "reset", "on", ">secret", keys], rights].concat());
+    };
+    let enough = ["+eval", "+evalsha", "+set"];
+    user("~other:*", &enough);
+    let url = format!("redis://writer:secret@127.0.0.1:{port}");
+    let sink = RedisSink::start(SinkConfig { url, ..config(port) }).unwrap();
+    for (keys, rights) in [("~other:*", &enough[..]), ("~driver:loc:*", &enough[..2])] {
+        user(keys, rights);
+        until("the probe is denied", async || matches!(sink.probe().await, Err(WriteError::Denied(_)))).await;
+    }
+    user("~driver:loc:*", &enough);
+    ready(&sink).await;
+    write(&sink, [position("a", now_ms(), 4)]).await.unwrap();
+    assert_eq!(mark(port, "a"), Some(4));
 }

@@ -93,6 +93,7 @@ pub(crate) fn config(port: u16) -> SinkConfig {
         key_prefix: "driver:loc:".to_owned(),
         value_format: ValueFormat::Json,
         conflate: Conflate::On,
+        steady_batch: 1_000,
     }
 }
 
