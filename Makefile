@@ -11,7 +11,7 @@ NATIVE := $(TARGET)/release/native
 WITH_ME = $(shell setpriv --pdeathsig TERM true 2> /dev/null && echo setpriv --pdeathsig TERM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install build release fmt fmt-check lint check test test-timescale demo up down status logs clean
+.PHONY: help install build release fmt fmt-check lint check test test-long test-timescale bench demo up down status logs clean
 
 help:
 	@awk 'BEGIN { print "usage: make TARGET" } \
@@ -34,21 +34,27 @@ down: ## stop what `make up` started
 install: ## install what is missing: a C compiler, Java, Maven, Kafka, Redis, PostgreSQL
 	@deploy/native/install
 build: install ## build everything for debugging
-	$(CARGO) build --workspace --all-targets
+	$(CARGO) build --all-targets
 release: install ## build the binaries for speed
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --bins
 fmt: ## format the sources
 	$(CARGO) fmt --all
 fmt-check: ## fail if a source is not formatted
 	$(CARGO) fmt --all --check
 lint: install ## clippy; a warning is an error
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets -- -D warnings
 check: fmt-check lint ## what `make test` checks before it runs the tests
 test: check ## format check, lint, and all tests, on real servers
-	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace
+	$(CARGO) build --bins
+	$(CARGO) test
+test-long: check ## the same with the full counts: a million records and twenty kills
+	$(CARGO) build --bins
+	LONG=1 $(CARGO) test
 test-timescale: install ## run timescale-writer's whole suite on a TimescaleDB of yours (TIMESCALE_URL=postgres://…, may create databases)
 	@test -n "$(TIMESCALE_URL)" || { echo "usage: TIMESCALE_URL=postgres://USER:PASSWORD@HOST[:PORT]/DATABASE make test-timescale" >&2; exit 64; }
 	TIMESCALE_URL='$(TIMESCALE_URL)' $(CARGO) test -p timescale-writer
+bench: install ## measure what the parts cost, each beside something else in the same run (BENCH=name, ROUNDS=n)
+	$(CARGO) build --release --package bench
+	@exec $(WITH_ME) $(TARGET)/release/bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH)
 clean: down ## stop what is up and remove everything that was built
 	$(CARGO) clean

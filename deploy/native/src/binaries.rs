@@ -39,7 +39,7 @@ fn find(name: &str, which: &str, subdir: &str, built: &Mutex<bool>) -> Result<Pa
     if binary.is_file() {
         return Ok(binary);
     }
-    Err(Error::Missing(format!("{} is not there: build it with `cargo build --workspace {which}`", binary.display())))
+    Err(Error::Missing(format!("{} is not there: build it with `cargo build {which}`", binary.display())))
 }
 
 /// `target/debug` or `target/release`: where the running program lies, or above its `deps`.
@@ -59,7 +59,7 @@ fn build(cargo: &Path, which: &str, profile_dir: &Path) -> Result<(), Error> {
         Some(profile) => profile,
     };
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--workspace", which, "--profile", profile])
+        .args(["build", "--quiet", which, "--profile", profile])
         .current_dir(paths::root_dir())
         .stdin(Stdio::null())
         .output()
@@ -68,5 +68,5 @@ fn build(cargo: &Path, which: &str, profile_dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let detail = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Error::Step { what: format!("cargo build --workspace {which}"), detail })
+    Err(Error::Step { what: format!("cargo build {which}"), detail })
 }
