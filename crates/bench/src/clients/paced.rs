@@ -47,7 +47,7 @@ where
         ticks.tick().await;
         let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
         let now = now_ms();
-        for _ in sent..due.min(goal) {
+        while sent < due.min(goal) {
             let index = sent as usize % pool.len();
             let outcome = send(&pool[index], index, now);
             let tally = Arc::clone(&tally);

@@ -11,7 +11,7 @@ use crate::job::Role;
 use crate::line::Line;
 
 /// The ingest's linger under load.
-const FEED_LINGER: Duration = Duration::from_millis(20);
+const FEED_LINGER: Duration = Duration::from_millis(10);
 /// `--linger-max` of redis-writer.
 const CONSUME_LINGER: Duration = Duration::from_millis(5);
 /// Longer than any run of a consumer, its start included; the feed is stopped when the consumer is done.

@@ -13,7 +13,7 @@ use crate::line::Line;
 const RECORDS: u64 = 1_000_000;
 const TOPIC: &str = "bench-backlog";
 /// The ingest's linger under load, so that the batches are the ones that the writers find.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(10);
 
 pub(super) fn run(rig: &mut Rig, setting: &Setting) -> Result<Vec<Line>, Error> {
     rig.create_topic(TOPIC)?;
