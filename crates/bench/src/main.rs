@@ -60,7 +60,7 @@ struct Args {
     #[arg(value_name = "NAME", value_parser = bench_names())]
     names: Vec<String>,
 
-    /// How often each judged figure is taken; the best counts, 1 to 9
+    /// How often each judged figure is taken, 1 to 9; the best counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     rounds: u8,
 }
