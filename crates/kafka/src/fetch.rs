@@ -404,7 +404,8 @@ impl FetchTask {
             Some(ResponseError::OffsetOutOfRange) => self.jump(wanted).await,
             Some(code) => {
                 self.board.defer(&wanted, Instant::now() + RETRY_PAUSE);
-                if is_transient(code) {
+                // Corrupt is what the broker finds on its own disk: new metadata does not mend that, people must know.
+                if is_transient(code) && code != ResponseError::CorruptMessage {
                     tracing::debug!(partition = %wanted.partition, ?code, "fetch refused, asking for the leader again");
                 } else {
                     tracing::error!(partition = %wanted.partition, ?code, "fetch refused");

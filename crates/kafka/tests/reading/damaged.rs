@@ -1,4 +1,4 @@
-//! Bytes that have gone bad on the broker's disk.
+//! Bytes that have gone bad on the broker's disk. (With an impossible length in a batch it would not even start.)
 
 use std::fs;
 
