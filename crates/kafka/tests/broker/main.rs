@@ -3,6 +3,7 @@
 
 mod admin;
 mod group;
+mod growth;
 mod lag;
 mod load;
 mod member;

@@ -1,5 +1,6 @@
 //! The broker, and records put in by the independent witness.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use kafka::ClientConfig;
@@ -38,6 +39,14 @@ pub(crate) async fn produce_numbered(bootstrap: &str, topic: &str, partitions: i
         }
     }
     usize::try_from(partitions).unwrap() * per_partition
+}
+
+/// Puts `count` records into one new partition as soon as the broker has it; returns their offsets.
+pub(crate) async fn produce_into(bootstrap: &str, topic: &str, partition: i32, count: usize) -> BTreeSet<i64> {
+    let witness = rskafka::client::ClientBuilder::new(vec![bootstrap.to_owned()]).build().await.unwrap();
+    let producer = witness.partition_client(topic, partition, UnknownTopicHandling::Retry).await.unwrap();
+    let record = Record { key: None, value: Some(b"early".to_vec()), headers: Default::default(), timestamp: now() };
+    producer.produce(vec![record; count], Compression::NoCompression).await.unwrap().into_iter().collect()
 }
 
 pub(crate) fn now() -> rskafka::chrono::DateTime<rskafka::chrono::Utc> {
