@@ -1,4 +1,32 @@
 //! The Kafka client of the data path, on the generated `kafka-protocol` codec.
+//!
+//! ```text
+//!   Client ───── a handle to a cluster: metadata, leaders, one connection for each broker and purpose
+//!     ├── Producer ──── enqueue ▶ Delivery ▶ acknowledged by all in-sync replicas | refused | unknown
+//!     │       └── DeadLetterPublisher ──── a letter about a record, with Spring's headers
+//!     ├── Consumer ──── one member of a group
+//!     │       ├── events   Assigned + Claim │ Revoked │ Lost │ Trouble │ Failed
+//!     │       ├── fetched  whole batches, still encoded, of what was started
+//!     │       └── handle   start, pause, resume, stop, commit, close
+//!     ├── lag ───────── offsets of the log, committed offsets of any group
+//!     └── topics, groups: create, grow, describe, alter offsets, delete
+//! ```
+//!
+//! **A member** ([`Consumer`]) joins by the classic protocol, eager or cooperative, or by the broker's own (KIP-848), see
+//! [`GroupProtocol`]; the classic one shares out by range, by number or by load ([`Assignor`]). It hands out partitions as
+//! they come and go, and batches ([`RawBatch`]) of those that its reader has started. It promises:
+//!
+//! - what stays assigned through a rebalance goes on without a pause;
+//! - a revoked partition is given on only once its reader has answered, or the rebalance time-out has passed;
+//! - after a loss nothing more is committed, and a [`Claim`] tells the reader before each write whether it still may;
+//! - heartbeats wait for nobody, least of all for a sink;
+//! - every batch moves the position: one that cannot be decoded is handed out once, with its bytes and offsets;
+//! - records of aborted transactions are not handed out, and a position that retention took is told as a [`Jump`].
+//!
+//! **A producer** ([`Producer`]) is idempotent, keeps the order of each key through retries, and gives every record an
+//! outcome within its time limit; an unknown one is told apart from a refusal ([`ProduceError`]).
+//!
+//! Every call ends: by its answer, or by an [`Error`] that says what to check and whether waiting helps ([`ErrorKind`]).
 #![allow(clippy::field_reassign_with_default, reason = "the codec's messages are non-exhaustive: no struct literals")]
 
 mod admin;
