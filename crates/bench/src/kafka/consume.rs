@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Client;
-use super::rig::{Rig, least};
+use super::rig::{Pairs, Rig};
 use crate::Setting;
 use crate::child::Cost;
 use crate::error::Error;
@@ -18,16 +18,11 @@ const CONSUME_LINGER: Duration = Duration::from_millis(5);
 const FEED_TIME: Duration = Duration::from_secs(150);
 
 pub(super) fn run(rig: &mut Rig, setting: &Setting) -> Result<Vec<Line>, Error> {
-    let (mut ours, mut java) = (Vec::new(), Vec::new());
-    for round in 0..setting.rounds {
-        java.push(beside_feed(rig, Client::Java, round)?);
-        ours.push(beside_feed(rig, Client::Ours, round)?);
-    }
-    let beside_java = |figure: fn(&Cost) -> f64| (least(&ours, figure), (Client::Java.title(), least(&java, figure)));
-    let (broker, java_broker) = beside_java(Cost::broker_us);
-    let (cpu, java_cpu) = beside_java(Cost::client_us);
+    let pairs = Pairs::take(setting.rounds, |client, round| beside_feed(rig, client, round))?;
+    let (broker, java_broker) = pairs.least(Cost::broker_us);
+    let (cpu, java_cpu) = pairs.least(Cost::client_us);
     // The feed's own requests are the same for both.
-    let (requests, java_requests) = beside_java(|cost| cost.requests.others / cost.report.seconds);
+    let (requests, java_requests) = pairs.least(|cost| cost.requests.others / cost.report.seconds);
     Ok(vec![
         Line::new("kafka-consume-cpu", cpu, java_cpu, "µs of client CPU a record"),
         Line::new(

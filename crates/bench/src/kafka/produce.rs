@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Client;
 use super::fetch::cheapest;
-use super::rig::{Rig, least};
+use super::rig::{Pairs, Rig, least};
 use crate::Setting;
 use crate::child::Cost;
 use crate::error::Error;
@@ -30,19 +30,14 @@ fn with_linger(rig: &mut Rig, setting: &Setting, linger: Duration) -> Result<Vec
     for client in [Client::Rskafka, Client::Rdkafka, Client::Krafka] {
         others.push((client, rig.measure(&work, client, &job)?));
     }
-    let (mut ours, mut java) = (Vec::new(), Vec::new());
-    for _ in 0..setting.rounds {
-        java.push(rig.measure(&work, Client::Java, &job)?);
-        ours.push(rig.measure(&work, Client::Ours, &job)?);
-    }
-    others.extend(java.iter().map(|cost| (Client::Java, *cost)));
-    let beside_java = |figure: fn(&Cost) -> f64| (least(&ours, figure), (Client::Java.title(), least(&java, figure)));
-    let (broker, java_broker) = beside_java(Cost::broker_us);
-    let (requests, java_requests) = beside_java(Cost::requests_per_s);
+    let pairs = Pairs::take(setting.rounds, |client, _| rig.measure(&work, client, &job))?;
+    others.extend(pairs.java.iter().map(|cost| (Client::Java, *cost)));
+    let (broker, java_broker) = pairs.least(Cost::broker_us);
+    let (requests, java_requests) = pairs.least(Cost::requests_per_s);
     let line =
         |what: &str, ours, reference, unit| Line::new(format!("kafka-produce-{name}-{what}"), ours, reference, unit);
     Ok(vec![
-        line("cpu", least(&ours, Cost::client_us), cheapest(&others), "µs of client CPU a record"),
+        line("cpu", least(&pairs.ours, Cost::client_us), cheapest(&others), "µs of client CPU a record"),
         line("broker", broker, java_broker, "µs of broker CPU a record"),
         line("requests", requests, java_requests, "requests/s"),
     ])

@@ -168,3 +168,34 @@ impl Cost {
 pub(super) fn least(costs: &[Cost], figure: impl Fn(&Cost) -> f64) -> f64 {
     costs.iter().map(figure).fold(f64::INFINITY, f64::min)
 }
+
+/// Ours and Java's, several runs of each by turns. Who begins changes with the round: the broker's own compiler is
+/// still at work when a bench begins, so that whoever comes later finds a faster one.
+pub(super) struct Pairs {
+    pub(super) ours: Vec<Cost>,
+    pub(super) java: Vec<Cost>,
+}
+
+impl Pairs {
+    pub(super) fn take(
+        rounds: usize,
+        mut measure: impl FnMut(Client, usize) -> Result<Cost, Error>,
+    ) -> Result<Self, Error> {
+        let mut pairs = Self { ours: Vec::new(), java: Vec::new() };
+        for round in 0..rounds {
+            if round % 2 == 0 {
+                pairs.java.push(measure(Client::Java, round)?);
+            }
+            pairs.ours.push(measure(Client::Ours, round)?);
+            if round % 2 == 1 {
+                pairs.java.push(measure(Client::Java, round)?);
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// A figure of ours, and the reference's name and figure: the best of each.
+    pub(super) fn least(&self, figure: fn(&Cost) -> f64) -> (f64, (String, f64)) {
+        (least(&self.ours, figure), (Client::Java.title(), least(&self.java, figure)))
+    }
+}
