@@ -82,7 +82,9 @@ public final class Client {
 
     private void begin() throws Exception {
         System.out.println("begin");
-        INPUT.readLine();
+        if (INPUT.readLine() == null) {
+            throw new IllegalStateException("the parent is gone");
+        }
         startedAt = System.nanoTime();
         startedCpu = SYSTEM.getProcessCpuTime();
     }

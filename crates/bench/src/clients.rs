@@ -61,7 +61,10 @@ impl Measurement {
     /// Tells the parent that everything is warm, and waits until it has read its counters.
     fn begin() -> Result<Self, Error> {
         tell("begin")?;
-        std::io::stdin().read_line(&mut String::new()).map_err(Error::io("read from", "the parent"))?;
+        let heard = std::io::stdin().read_line(&mut String::new()).map_err(Error::io("read from", "the parent"))?;
+        if heard == 0 {
+            return Err(Error::Client("the parent is gone".to_owned()));
+        }
         Ok(Self { started_at: Instant::now(), cpu_s: meter::own_cpu_s() })
     }
 
