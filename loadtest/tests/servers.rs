@@ -30,12 +30,12 @@ async fn create_topic(bootstrap: &str, name: &str, partitions: i32) {
     client.create_topic(&spec).await.unwrap();
 }
 
-/// A broker that has never had a group needs a moment to find it a coordinator.
+/// A broker that has never had a group needs a moment to find each of them a coordinator.
 async fn known_lags(cluster: &Cluster) -> Lags {
     let known = async {
         loop {
             let lags = cluster.lags().await;
-            if lags.redis.is_some() && lags.dead_letters.is_some() {
+            if [lags.redis, lags.analytics, lags.dead_letters].iter().all(Option::is_some) {
                 return lags;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
