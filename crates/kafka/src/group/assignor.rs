@@ -63,7 +63,7 @@ impl FromStr for Assignor {
         let all = [Self::Range, Self::CooperativeSticky, Self::LoadAware];
         all.into_iter()
             .find(|assignor| assignor.name() == name)
-            .ok_or_else(|| format!("{name}: give range, cooperative-sticky or load-aware"))
+            .ok_or_else(|| "give range, cooperative-sticky or load-aware".to_owned())
     }
 }
 

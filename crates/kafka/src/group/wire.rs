@@ -342,8 +342,8 @@ fn joined(answer: &JoinGroupResponse) -> Result<Joined, Error> {
 }
 
 fn leads(answer: &JoinGroupResponse, protocol: &str) -> Result<Leads, Error> {
-    let assignor = protocol.parse::<Assignor>().map_err(|error| {
-        Error::Config(format!("the group chose an assignor that this member does not offer: {error}"))
+    let assignor = protocol.parse::<Assignor>().map_err(|_| {
+        Error::Config(format!("the group chose the assignor {protocol}, which this member does not offer"))
     })?;
     let members = answer.members.iter().map(|member| {
         let mut subscription =
