@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kafka::{
-    Client, ClientConfig, Commit, Compression, Consumer, ConsumerConfig, FetchConfig, Fetched, GroupEvent, Incarnation,
-    Offset, OutRecord, Producer, ProducerConfig, TopicPartition,
+    Claim, Client, ClientConfig, Commit, Compression, Consumer, ConsumerConfig, FetchConfig, Fetched, GroupEvent,
+    Incarnation, Offset, OutRecord, Producer, ProducerConfig, TopicPartition,
 };
 use tokio::time::Instant;
 
@@ -89,6 +89,7 @@ pub(super) async fn consume(job: &Job) -> Result<(), Error> {
 /// The only member of a group that is new, so that it reads from the beginning.
 struct Member {
     consumer: Consumer,
+    claim: Claim,
     partitions: Vec<TopicPartition>,
     incarnations: HashMap<TopicPartition, Incarnation>,
     positions: HashMap<TopicPartition, Offset>,
@@ -104,20 +105,24 @@ impl Member {
             max_bytes: FETCH_MAX_BYTES,
             partition_max_bytes: FETCH_PARTITION_MAX_BYTES,
             interval: job.linger,
+            ..FetchConfig::default()
         };
         let mut consumer = Consumer::join(client(job), config);
         let mut partitions = Vec::new();
+        let mut rightful = None;
         while partitions.len() < job.partitions.unsigned_abs() as usize {
             match consumer.events.recv().await {
-                Some(GroupEvent::Assigned(assigned)) => {
+                Some(GroupEvent::Assigned { partitions: assigned, claim }) => {
                     partitions.extend(assigned.into_iter().map(|assigned| assigned.partition));
+                    rightful = Some(claim);
                 }
                 Some(GroupEvent::Failed(error)) => return Err(error.into()),
                 Some(_) => {}
                 None => return Err(Error::client("the member ended")),
             }
         }
-        Ok(Self { consumer, partitions, incarnations: HashMap::new(), positions: HashMap::new() })
+        let claim = rightful.ok_or_else(|| Error::client("the topic has no partitions"))?;
+        Ok(Self { consumer, claim, partitions, incarnations: HashMap::new(), positions: HashMap::new() })
     }
 
     fn start(&mut self) {
@@ -167,6 +172,6 @@ impl Member {
                 metadata: String::new(),
             })
             .collect();
-        Ok(self.consumer.handle.commit(&commits).await?)
+        Ok(self.consumer.handle.commit(&commits, &self.claim).await?)
     }
 }
