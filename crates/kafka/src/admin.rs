@@ -12,12 +12,12 @@ use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, D
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::{Client, Lane};
 use crate::error::Error;
+use crate::lag::topic_name;
 use crate::types::{Offset, TopicPartition};
 
 const CREATE_TOPICS_VERSION: i16 = 7;
@@ -210,10 +210,6 @@ fn refused(api: &'static str, topic: &str, message: Option<&StrBytes>, code: Res
     }
     let reason = message.filter(|text| !text.is_empty()).map(|text| format!(" ({})", text.as_str().trim()));
     Error::refused(api, format!("topic {topic}{}", reason.unwrap_or_default()), code)
-}
-
-fn topic_name(name: &str) -> TopicName {
-    TopicName(StrBytes::from_string(name.to_owned()))
 }
 
 #[cfg(test)]

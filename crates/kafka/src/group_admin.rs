@@ -108,7 +108,9 @@ impl Client {
         let request = OffsetCommitRequest::default()
             .with_group_id(group_id(group))
             .with_generation_id_or_member_epoch(NO_GENERATION)
-            .with_topics(commit_topics(positions));
+            .with_topics(commit_topics(
+                positions.iter().map(|(at, offset, metadata)| (at, *offset, metadata.as_str())),
+            ));
         let answer = self.call(broker, Lane::Short, OFFSET_COMMIT_VERSION, &request).await?;
         let mut codes = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|one| one.error_code);
         codes.find_map(ParseResponseErrorCode::err).map_or(Ok(()), |code| Err(not_altered(group, code)))
@@ -152,13 +154,16 @@ fn group_id(group: &str) -> GroupId {
     GroupId(StrBytes::from_string(group.to_owned()))
 }
 
-fn commit_topics(positions: &[(TopicPartition, Offset, String)]) -> Vec<OffsetCommitRequestTopic> {
+/// The body of an OffsetCommit: positions and what is stored beside them, by topic.
+pub(crate) fn commit_topics<'p>(
+    positions: impl IntoIterator<Item = (&'p TopicPartition, Offset, &'p str)>,
+) -> Vec<OffsetCommitRequestTopic> {
     let mut topics: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for (partition, offset, metadata) in positions {
         let position = OffsetCommitRequestPartition::default()
             .with_partition_index(partition.partition.0)
             .with_committed_offset(offset.0)
-            .with_committed_metadata(Some(StrBytes::from_string(metadata.clone())));
+            .with_committed_metadata(Some(StrBytes::from_string(metadata.to_owned())));
         topics.entry(&partition.topic).or_default().push(position);
     }
     let topics = topics.into_iter();

@@ -16,7 +16,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::cluster::{Client, Lane};
 use crate::coordinator;
 use crate::error::Error;
-use crate::types::{BrokerId, Offset, PartitionId, TopicPartition};
+use crate::types::{BrokerId, Offset, PartitionId, TopicPartition, by_topic};
 
 /// ListOffsets 7 is what every broker since Kafka 2.8 reads.
 const LIST_OFFSETS_VERSION: i16 = 7;
@@ -190,15 +190,6 @@ impl Client {
         let answer = self.call(broker, Lane::Short, OFFSET_FETCH_VERSION, &request).await?;
         Ok(answer.groups.iter().map(|group| (group.group_id.to_string(), read_committed(group))).collect())
     }
-}
-
-/// Partition numbers by topic, as most requests want them.
-pub(crate) fn by_topic(partitions: &[TopicPartition]) -> BTreeMap<&str, Vec<i32>> {
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-    for partition in partitions {
-        topics.entry(&partition.topic).or_default().push(partition.partition.0);
-    }
-    topics
 }
 
 pub(crate) fn topic_name(name: &str) -> TopicName {

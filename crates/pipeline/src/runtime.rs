@@ -25,8 +25,6 @@ use crate::metrics::PipelineMetrics;
 use crate::settings::Settings;
 use crate::sink::{Decode, Sink};
 
-/// How long a rebalance may wait for a member.
-const REBALANCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the records in flight of a revoked partition may take to settle before they are dropped; the next owner
 /// reads them again.
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(5);
@@ -34,9 +32,6 @@ const HAND_BACK_LIMIT: Duration = Duration::from_secs(5);
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 /// How long the last commit may take at shutdown.
 const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(3);
-/// Bound of one fetch answer, and of one partition in it.
-const FETCH_MAX_BYTES: i32 = 8 << 20;
-const FETCH_PARTITION_MAX_BYTES: i32 = 1 << 20;
 /// Pause before looking up start offsets again.
 const LOOK_UP_PAUSE: Duration = Duration::from_millis(500);
 
@@ -548,20 +543,17 @@ async fn start_offsets<S: Sink>(
 }
 
 fn consumer_config(settings: &Settings) -> ConsumerConfig {
+    let default = ConsumerConfig::new(settings.policy.group.as_str(), vec![Arc::clone(&settings.topic)]);
     ConsumerConfig {
-        group: settings.policy.group.clone(),
-        topics: vec![Arc::clone(&settings.topic)],
         instance_id: settings.membership.instance_id.clone(),
         protocol: settings.membership.protocol.clone(),
-        rebalance_timeout: REBALANCE_TIMEOUT,
         fetch: FetchConfig {
             min_bytes: settings.policy.fetch_min_bytes,
             max_wait: settings.policy.linger_max,
-            max_bytes: FETCH_MAX_BYTES,
-            partition_max_bytes: FETCH_PARTITION_MAX_BYTES,
             interval: settings.policy.linger_max,
-            max_decoded_bytes: kafka::MAX_DECODED_BYTES,
+            ..default.fetch
         },
+        ..default
     }
 }
 

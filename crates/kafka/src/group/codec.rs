@@ -15,7 +15,7 @@ use kafka_protocol::messages::consumer_protocol_subscription::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-use crate::types::{PartitionId, TopicPartition};
+use crate::types::{PartitionId, TopicPartition, by_topic};
 
 /// Version 2 brought the generation (KIP-792), by which a stale claim is told from a current one.
 const SUBSCRIPTION_VERSION: i16 = 2;
@@ -47,6 +47,7 @@ pub(crate) fn encode_subscription(subscription: &Subscription) -> Result<Bytes, 
     message.generation_id = subscription.generation;
     message.user_data = (!subscription.user_data.is_empty()).then(|| subscription.user_data.clone());
     message.owned_partitions = by_topic(&subscription.owned)
+        .into_iter()
         .map(|(topic, partitions)| {
             let mut owned = OwnedTopic::default();
             owned.topic = TopicName(str_bytes(topic));
@@ -72,6 +73,7 @@ pub(crate) fn decode_subscription(bytes: Bytes) -> Result<Subscription, Malforme
 pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Result<Bytes, Malformed> {
     let mut message = ConsumerProtocolAssignment::default();
     message.assigned_partitions = by_topic(partitions)
+        .into_iter()
         .map(|(topic, partitions)| {
             let mut assigned = AssignedTopic::default();
             assigned.topic = TopicName(str_bytes(topic));
@@ -104,14 +106,6 @@ fn decode<M: Decodable>(mut bytes: Bytes, newest: i16) -> Result<M, Malformed> {
         return Err(Malformed(format!("version {version}")));
     }
     M::decode(&mut bytes, version.min(newest)).map_err(|error| Malformed(error.to_string()))
-}
-
-fn by_topic(partitions: &[TopicPartition]) -> impl Iterator<Item = (&Arc<str>, Vec<i32>)> {
-    let mut topics = std::collections::BTreeMap::<&Arc<str>, Vec<i32>>::new();
-    for partition in partitions {
-        topics.entry(&partition.topic).or_default().push(partition.partition.0);
-    }
-    topics.into_iter()
 }
 
 fn expand(topic: &TopicName, partitions: &[i32]) -> Vec<TopicPartition> {

@@ -270,13 +270,13 @@ impl MemberTask {
         });
     }
 
-    fn begin_sync(&mut self, joined: Joined) {
+    fn begin_sync(&mut self, mut joined: Joined) {
         let GroupProtocol::Classic(ClassicConfig { rebalance_interval, .. }) = self.config.protocol else { return };
         let (wire, rates) = (self.wire.clone(), self.meter.rates());
         let limit = self.config.rebalance_timeout;
         self.step = Some(Box::pin(async move {
             let begun = Instant::now();
-            let (assignment, led) = match joined.leads.clone() {
+            let (assignment, led) = match joined.leads.take() {
                 None => (Assignment::new(), None),
                 Some(leads) => match leader::share_out(&wire.client, leads, rates, rebalance_interval).await {
                     Ok((assignment, led)) => (assignment, Some(led)),
@@ -327,7 +327,7 @@ impl MemberTask {
         let wire = self.wire.clone();
         self.heartbeat = Some(match &mut self.machine {
             Machine::Classic(_) => {
-                let limit = self.session_timeout();
+                let limit = self.heartbeat_limit();
                 async move { timed(wire.heartbeat(limit)).await }.map(heartbeat_answered).boxed()
             }
             Machine::Consumer(member) => {
@@ -338,7 +338,8 @@ impl MemberTask {
         });
     }
 
-    fn session_timeout(&self) -> Duration {
+    /// How long a heartbeat may go unanswered: beyond it, the session is over or the connection of no use.
+    fn heartbeat_limit(&self) -> Duration {
         match &self.config.protocol {
             GroupProtocol::Classic(classic) => classic.session_timeout,
             GroupProtocol::Consumer { .. } => self.wire.client.config().request_timeout,
@@ -355,7 +356,7 @@ impl MemberTask {
             topics: self.config.topics.clone(),
             rebalance_timeout: self.config.rebalance_timeout,
             remote_assignor,
-            limit: self.session_timeout(),
+            limit: self.heartbeat_limit(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The wire calls of a group member, each one request to its coordinator: what goes out, and what came back, decoded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,11 +10,10 @@ use kafka_protocol::messages::consumer_group_heartbeat_response::TopicPartitions
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::join_group_response::JoinGroupResponse;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
-    SyncGroupRequest, TopicName,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
@@ -28,7 +27,9 @@ use crate::cluster::{Client, Lane, TopicMetadata};
 use crate::consumer::Commit;
 use crate::coordinator;
 use crate::error::Error;
-use crate::types::{BrokerId, PartitionId, TopicPartition};
+use crate::group_admin::commit_topics;
+use crate::lag::topic_name;
+use crate::types::{BrokerId, PartitionId, TopicPartition, by_topic};
 
 /// JoinGroup 9 tells the leader that came back to leave the assignment as it is (KIP-814).
 const JOIN_VERSION: i16 = 9;
@@ -168,7 +169,8 @@ impl Wire {
         if !claim.holds() {
             return Err(self.refused("OffsetCommit", ResponseError::UnknownMemberId));
         }
-        request.topics = commit_topics(commits);
+        request.topics =
+            commit_topics(commits.iter().map(|commit| (&commit.partition, commit.offset, commit.metadata.as_str())));
         let limit = self.client.config().request_timeout;
         let answer = self.call(Lane::Member(self.lane), OFFSET_COMMIT_VERSION, &request, limit).await?;
         let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
@@ -235,8 +237,7 @@ impl Wire {
         if report.tells_all {
             request.rebalance_timeout_ms = millis(terms.rebalance_timeout);
             request.server_assignor = terms.remote_assignor.clone().map(StrBytes::from_string);
-            let name = |topic: &Arc<str>| TopicName(StrBytes::from_string(topic.to_string()));
-            request.subscribed_topic_names = Some(terms.topics.iter().map(name).collect());
+            request.subscribed_topic_names = Some(terms.topics.iter().map(|topic| topic_name(topic)).collect());
         }
         if let Some(owned) = report.owned {
             request.topic_partitions = Some(self.with_ids(&owned).await?);
@@ -245,10 +246,7 @@ impl Wire {
     }
 
     async fn with_ids(&self, owned: &BTreeSet<TopicPartition>) -> Result<Vec<HeldTopic>, Error> {
-        let mut topics = BTreeMap::<&Arc<str>, Vec<i32>>::new();
-        for partition in owned {
-            topics.entry(&partition.topic).or_default().push(partition.partition.0);
-        }
+        let topics = by_topic(owned);
         let mut held = Vec::with_capacity(topics.len());
         for (topic, partitions) in topics {
             let known = match self.client.known_topic(topic) {
@@ -361,25 +359,6 @@ fn unreadable(error: &codec::Malformed) -> Error {
 
 fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
-}
-
-fn commit_topics(commits: &[Commit]) -> Vec<OffsetCommitRequestTopic> {
-    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-    for commit in commits {
-        let name = &*commit.partition.topic;
-        let position = topics.iter().position(|topic| topic.name.as_str() == name).unwrap_or_else(|| {
-            let mut topic = OffsetCommitRequestTopic::default();
-            topic.name = TopicName(StrBytes::from_string(name.to_owned()));
-            topics.push(topic);
-            topics.len() - 1
-        });
-        let mut partition = OffsetCommitRequestPartition::default();
-        partition.partition_index = commit.partition.partition.0;
-        partition.committed_offset = commit.offset.0;
-        partition.committed_metadata = Some(StrBytes::from_string(commit.metadata.clone()));
-        topics[position].partitions.push(partition);
-    }
-    topics
 }
 
 /// When an exchange began, beside its answer.

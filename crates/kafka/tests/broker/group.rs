@@ -62,20 +62,11 @@ async fn serve_once(members: &mut [Member], read: &mut BTreeMap<i32, Vec<i64>>) 
                     let records: Vec<_> = fetched.batches.iter().flat_map(|batch| batch.decode().unwrap()).collect();
                     read.entry(id).or_default().extend(records.iter().map(|record| record.offset.0));
                     let next = fetched.batches.last().map_or(Offset(0), kafka::RawBatch::next);
-                    commit(member, fetched.partition, next).await;
+                    member.commit(fetched.partition, next).await;
                 }
             }
             () = tokio::time::sleep(Duration::from_millis(20)) => {}
         }
-    }
-}
-
-async fn commit(member: &Member, partition: TopicPartition, offset: Offset) {
-    let commit = [Commit { partition, offset, metadata: String::new() }];
-    let deadline = Instant::now() + DEADLINE;
-    while let Err(error) = member.consumer.handle.commit(&commit, member.claim()).await {
-        assert!(Instant::now() < deadline, "not committed: {error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

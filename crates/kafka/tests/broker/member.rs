@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::{
-    Claim, ClassicConfig, Client, Consumer, ConsumerConfig, GroupEvent, GroupProtocol, Offset, TopicPartition,
+    Claim, ClassicConfig, Client, Commit, Consumer, ConsumerConfig, GroupEvent, GroupProtocol, Offset, TopicPartition,
     TopicSpec,
 };
 use tokio::time::Instant;
@@ -51,6 +51,16 @@ impl Member {
 
     pub(crate) fn claim(&self) -> &Claim {
         self.claim.as_ref().expect("it was assigned something")
+    }
+
+    /// Commits as soon as the group takes it.
+    pub(crate) async fn commit(&self, partition: TopicPartition, offset: Offset) {
+        let commit = [Commit { partition, offset, metadata: String::new() }];
+        let deadline = Instant::now() + DEADLINE;
+        while let Err(error) = self.consumer.handle.commit(&commit, self.claim()).await {
+            assert!(Instant::now() < deadline, "not committed: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) fn take(&mut self, event: GroupEvent) {

@@ -1,7 +1,6 @@
 //! Static membership (KIP-345), the consumer protocol (KIP-848) and eager members on a real broker.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use kafka::{Assignor, ClassicConfig, Commit, GroupEvent, GroupProtocol, Offset, PartitionId, TopicPartition};
 use tokio::time::Instant;
@@ -20,12 +19,7 @@ fn owned(members: &[Member]) -> Vec<BTreeSet<i32>> {
 async fn commit_first_of(member: &Member, topic: &str, offset: i64) -> i32 {
     let id = *member.owned.first().expect("it owns something");
     let partition = TopicPartition::new(topic, PartitionId(id));
-    let commit = [Commit { partition, offset: Offset(offset), metadata: String::new() }];
-    let deadline = Instant::now() + DEADLINE;
-    while let Err(error) = member.consumer.handle.commit(&commit, member.claim()).await {
-        assert!(Instant::now() < deadline, "not committed: {error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    member.commit(partition, Offset(offset)).await;
     id
 }
 
