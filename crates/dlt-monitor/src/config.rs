@@ -7,7 +7,7 @@ use service::{CommonArgs, Config, Usage};
 #[derive(Debug, Clone, clap::Parser)]
 pub struct Flags {
     /// Consumer group that reads the dead letters
-    #[arg(long, value_name = "GROUP", default_value = "driver-location-dlt-monitor")]
+    #[arg(long, value_name = "GROUP", default_value = "driver-location-dlt-monitor", value_parser = service::group_name)]
     pub group: String,
 
     /// The flags of every pipeline.
@@ -25,9 +25,6 @@ impl Config for Flags {
     }
 
     fn check(&self) -> Result<(), Usage> {
-        if self.group.is_empty() {
-            return Err(Usage::new("--group", &self.group, "give the name of a consumer group"));
-        }
         self.pipeline.check()
     }
 }

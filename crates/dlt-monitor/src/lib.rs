@@ -23,7 +23,7 @@ pub use error::Error;
 pub use letter::{Letter, UNKNOWN};
 
 use metrics::LetterMetrics;
-use monitor::{LetterDecoder, LetterSink};
+use monitor::{LetterSink, read_letter};
 
 /// What the binary says about itself.
 pub const INFO: Info = Info {
@@ -49,7 +49,7 @@ const WRITERS: usize = 1;
 /// What waiting does not help with: missing rights, topics that contradict `--topic-create check`.
 pub async fn run(flags: Flags, context: Context) -> Result<(), Error> {
     let metrics = LetterMetrics::new(&flags.common.topic);
-    pipeline::run(settings(&flags), LetterDecoder, Arc::new(LetterSink::new(metrics)), context).await
+    pipeline::run(settings(&flags), read_letter, Arc::new(LetterSink::new(metrics)), context).await
 }
 
 fn settings(flags: &Flags) -> Settings {

@@ -3,21 +3,15 @@
 use std::collections::HashMap;
 
 use kafka::{Offset, Record, TopicPartition};
-use pipeline::{Batch, Decode, RecordFault, Sink, Slice, WriteError, Written};
+use pipeline::{Batch, RecordFault, Sink, Slice, WriteError, Written};
 
 use crate::letter::{Letter, OrUnknown};
 use crate::metrics::LetterMetrics;
 
-/// Reads letters; every record is one, whatever it holds.
-#[derive(Debug)]
-pub(crate) struct LetterDecoder;
-
-impl Decode for LetterDecoder {
-    type Event = Letter;
-
-    fn decode(&self, record: &Record) -> Result<Letter, RecordFault> {
-        Ok(Letter::read(record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()))))
-    }
+/// Reads a letter; every record is one, whatever it holds.
+#[expect(clippy::unnecessary_wraps, reason = "the pipeline asks for a decoder that may fail")]
+pub(crate) fn read_letter(record: &Record) -> Result<Letter, RecordFault> {
+    Ok(Letter::read(record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()))))
 }
 
 /// Counts letters and tells of them. It cannot fail: what it is given may be committed.

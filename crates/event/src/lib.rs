@@ -1,7 +1,7 @@
 //! One driver position: protobuf schema, validated domain type, JSON form and reason codes.
 //!
 //! request body ──[`Submission::from_json`]──▶ [`Submission`] ──[`Submission::accept`]──▶ [`DriverLocation`] ──`encode`──▶ Kafka
-//! Kafka ──[`DriverLocation::decode`]──▶ [`DriverLocation`] ──`to_json`──▶ Redis
+//! Kafka ──[`DriverLocation::of_record`]──▶ [`DriverLocation`] ──`to_json`──▶ Redis
 
 mod clock;
 mod driver_id;

@@ -65,6 +65,15 @@ impl DriverLocation {
             + encoding::int64::encoded_len(tag::EFFECTIVE_AT, &self.effective_at_ms)
     }
 
+    /// Reads and checks what a Kafka record holds, if it holds anything; see [`Self::decode`].
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn of_record(value: Option<&[u8]>, record_timestamp_ms: i64) -> Result<Self, Invalid> {
+        let value = value.ok_or(Reason::NullValue)?;
+        Self::decode(value, record_timestamp_ms)
+    }
+
     /// Reads and checks the value of a Kafka record whose own time is `record_timestamp_ms` (−1: none).
     ///
     /// The ingest writes all three times. A record of another producer may lack `received_at` (then the record's time
@@ -72,7 +81,7 @@ impl DriverLocation {
     /// it, so that no forged time keeps a position on the map beyond its life.
     ///
     /// # Errors
-    /// The first rule that is broken. A record without a value is [`Reason::NullValue`], the caller's to find.
+    /// The first rule that is broken.
     pub fn decode(value: &[u8], record_timestamp_ms: i64) -> Result<Self, Invalid> {
         let message = generated::DriverLocation::decode(value).map_err(|error| undecodable(&error))?;
         let record_time = (record_timestamp_ms >= 0).then_some(record_timestamp_ms);
@@ -135,6 +144,12 @@ mod tests {
 
     fn reason(value: &[u8]) -> Reason {
         DriverLocation::decode(value, RECEIVED).unwrap_err().reason
+    }
+
+    #[test]
+    fn a_record_without_a_value_has_a_reason_of_its_own() {
+        assert_eq!(DriverLocation::of_record(None, RECEIVED), Err(Reason::NullValue.into()));
+        assert_eq!(DriverLocation::of_record(Some(golden!("normal")), RECEIVED), Ok(normal()));
     }
 
     #[test]

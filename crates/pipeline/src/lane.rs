@@ -37,18 +37,18 @@ pub(crate) enum Outcome {
 }
 
 /// What the lanes of a pipeline share.
-pub(crate) struct Lane<D, S> {
-    pub(crate) decode: Arc<D>,
+pub(crate) struct Lane<S: Sink> {
+    pub(crate) decode: Decode<S::Event>,
     pub(crate) sink: Arc<S>,
     pub(crate) letters: Option<DeadLetterPublisher>,
     pub(crate) guard: Arc<SinkGuard>,
     pub(crate) metrics: Arc<PipelineMetrics>,
 }
 
-impl<D, S> Clone for Lane<D, S> {
+impl<S: Sink> Clone for Lane<S> {
     fn clone(&self) -> Self {
         Self {
-            decode: Arc::clone(&self.decode),
+            decode: self.decode,
             sink: Arc::clone(&self.sink),
             letters: self.letters.clone(),
             guard: Arc::clone(&self.guard),
@@ -63,7 +63,7 @@ struct Decoded<E> {
     letters: PendingLetters,
 }
 
-impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
+impl<S: Sink> Lane<S> {
     /// Settles `slices`; each comes back with what became of it. Publishes and writes only while `claim` holds.
     pub(crate) async fn run(self, slices: Vec<RawSlice>, claim: Claim) -> Vec<(RawSlice, Outcome)> {
         claim.held().await;
@@ -88,8 +88,8 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
     /// Splits off the slices whose letters cannot be published.
     async fn until_published(
         &self,
-        decoded: Vec<(Decoded<D::Event>, RawSlice)>,
-    ) -> (Vec<(Slice<D::Event>, RawSlice)>, Vec<(RawSlice, Outcome)>) {
+        decoded: Vec<(Decoded<S::Event>, RawSlice)>,
+    ) -> (Vec<(Slice<S::Event>, RawSlice)>, Vec<(RawSlice, Outcome)>) {
         let (mut published, mut blocked_slices) = (Vec::new(), Vec::new());
         for (Decoded { slice, letters }, raw) in decoded {
             match letters.published(&self.metrics).await {
@@ -116,7 +116,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
         outcomes
     }
 
-    async fn decode_slice(&self, source: &RawSlice) -> Decoded<D::Event> {
+    async fn decode_slice(&self, source: &RawSlice) -> Decoded<S::Event> {
         let mut slice = Slice {
             partition: source.partition.clone(),
             start: source.start,
@@ -149,7 +149,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
     async fn decode_records(
         &self,
         records: Vec<Record>,
-        slice: &mut Slice<D::Event>,
+        slice: &mut Slice<S::Event>,
         pending: &mut PendingLetters,
         poison_since: &mut Option<Instant>,
     ) {
@@ -157,7 +157,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
         for record in records {
             let begun = Instant::now();
             self.note_poison_cost(poison_since);
-            match self.decode.decode(&record) {
+            match (self.decode)(&record) {
                 Ok(event) => slice.items.push(Item::new(record, event)),
                 Err(fault) => {
                     *poison_since = Some(begun);
@@ -174,7 +174,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
     }
 
     /// Writes until everything is written, refused or blocked.
-    async fn settle(&self, slices: Vec<(Slice<D::Event>, RawSlice)>, claim: &Claim) -> Vec<(RawSlice, Outcome)> {
+    async fn settle(&self, slices: Vec<(Slice<S::Event>, RawSlice)>, claim: &Claim) -> Vec<(RawSlice, Outcome)> {
         let (slices, mut raw): (Vec<_>, Vec<_>) = slices.into_iter().unzip();
         let mut batch = Batch { slices };
         let mut outcomes = Vec::new();
@@ -237,7 +237,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
     /// batch with all that it has.
     async fn bury(
         &self,
-        batch: &mut Batch<D::Event>,
+        batch: &mut Batch<S::Event>,
         raw: &mut Vec<RawSlice>,
         mut refused: Vec<Refused>,
     ) -> Vec<(RawSlice, Outcome)> {
@@ -264,7 +264,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
     ///
     /// # Errors
     /// What the sink said, when nothing succeeds: then it is the sink that is at fault.
-    async fn find_refused(&self, batch: &mut Batch<D::Event>, why: &str) -> Result<Vec<Refused>, String> {
+    async fn find_refused(&self, batch: &mut Batch<S::Event>, why: &str) -> Result<Vec<Refused>, String> {
         if S::KEEPS_OFFSETS {
             return Err(why.to_owned());
         }
@@ -294,7 +294,7 @@ impl<D: Decode, S: Sink<Event = D::Event>> Lane<D, S> {
     }
 
     /// Offers the given items alone, as a batch of their own, and puts them back.
-    async fn write_part(&self, batch: &mut Batch<D::Event>, part: &[(usize, usize)]) -> Result<(), WriteError> {
+    async fn write_part(&self, batch: &mut Batch<S::Event>, part: &[(usize, usize)]) -> Result<(), WriteError> {
         let mut alone = Batch { slices: Vec::new() };
         let first = part.first().map_or(0, |(slice, _)| *slice);
         let last = part.last().map_or(0, |(slice, _)| *slice);

@@ -13,6 +13,7 @@
 //! batch is kept, fetching pauses, and the write is tried until the sink is back.
 
 mod backlog;
+mod batch;
 mod commits;
 mod error;
 mod freshness;
@@ -26,6 +27,7 @@ mod settings;
 mod sink;
 mod start;
 
+pub use batch::{BatchArgs, BatchProfile, FlagText};
 pub use error::Error;
 pub use freshness::Freshness;
 pub use membership::{Membership, MembershipArgs, ProtocolName};

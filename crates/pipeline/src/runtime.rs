@@ -23,7 +23,7 @@ use crate::guard::SinkGuard;
 use crate::lane::{Lane, Outcome};
 use crate::metrics::PipelineMetrics;
 use crate::settings::Settings;
-use crate::sink::{Decode, Sink};
+use crate::sink::Sink;
 
 /// How long the records in flight of a revoked partition may take to settle before they are dropped; the next owner
 /// reads them again.
@@ -67,11 +67,11 @@ pub(crate) struct Reports {
     pub(crate) sink: Component,
 }
 
-pub(crate) struct Runtime<D, S> {
+pub(crate) struct Runtime<S: Sink> {
     settings: Settings,
     client: Client,
     consumer: Consumer,
-    lane: Lane<D, S>,
+    lane: Lane<S>,
     guard_state: watch::Receiver<Option<String>>,
     reports: Reports,
     metrics: Arc<PipelineMetrics>,
@@ -91,14 +91,8 @@ pub(crate) struct Runtime<D, S> {
     handing_back: Vec<HandingBack>,
 }
 
-impl<D: Decode, S: Sink<Event = D::Event>> Runtime<D, S> {
-    pub(crate) fn new(
-        settings: Settings,
-        client: Client,
-        lane: Lane<D, S>,
-        reports: Reports,
-        backlog: Backlog,
-    ) -> Self {
+impl<S: Sink> Runtime<S> {
+    pub(crate) fn new(settings: Settings, client: Client, lane: Lane<S>, reports: Reports, backlog: Backlog) -> Self {
         let consumer = Consumer::join(client.clone(), consumer_config(&settings));
         Self {
             guard_state: lane.guard.watch(),

@@ -5,17 +5,8 @@ use std::future::Future;
 
 use kafka::{Offset, Record, TopicPartition};
 
-/// Turns records into events.
-pub trait Decode: Send + Sync + 'static {
-    /// What a good record holds.
-    type Event: Send + Sync + 'static;
-
-    /// Decodes and validates one record.
-    ///
-    /// # Errors
-    /// [`RecordFault`]: the record can never succeed, and goes to the dead letter topic.
-    fn decode(&self, record: &Record) -> Result<Self::Event, RecordFault>;
-}
+/// Turns a record into an event, or says why it can never be one: then it goes to the dead letter topic.
+pub type Decode<E> = fn(&Record) -> Result<E, RecordFault>;
 
 /// Why a record can never succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,11 +27,12 @@ const BATCH_BYTES: u64 = 4 << 20;
 ///
 /// # Errors
 /// What waiting does not help with: missing rights, topics that contradict `--topic-create check`, wrong marks.
-pub async fn run<D, S>(settings: Settings, decode: D, sink: Arc<S>, context: Context) -> Result<(), Error>
-where
-    D: Decode,
-    S: Sink<Event = D::Event>,
-{
+pub async fn run<S: Sink>(
+    settings: Settings,
+    decode: Decode<S::Event>,
+    sink: Arc<S>,
+    context: Context,
+) -> Result<(), Error> {
     let reports = Reports { kafka: context.health.component("kafka"), sink: context.health.component("sink") };
     let client = Client::new(settings.kafka.clone());
     let starting = prepare(&settings, &client, &*sink, &reports);
@@ -40,7 +41,7 @@ where
     let guard = SinkGuard::new(u64::from(std::process::id())).map_err(|error| Error::Settings(error.to_string()))?;
     let metrics = Arc::new(PipelineMetrics::new(&settings.policy.group));
     metrics.sink_up.set(1.0);
-    let lane = Lane { decode: Arc::new(decode), sink, letters, guard: Arc::new(guard), metrics };
+    let lane = Lane { decode, sink, letters, guard: Arc::new(guard), metrics };
     let backlog = Backlog::new(limits(&settings)).map_err(|error| Error::Settings(error.to_string()))?;
     Runtime::new(settings, client, lane, reports, backlog).run(context.shutdown).await
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use kafka::topics::{Mode, Plan};
 use kafka::{
     ClassicConfig, Client, ClientConfig, GroupProtocol, Offset, OutRecord, PartitionId, Producer, ProducerConfig,
-    Record, TopicPartition, TopicSpec,
+    TopicPartition, TopicSpec,
 };
 use native::{KafkaOptions, Stack, StackOptions};
-use pipeline::{Batch, Decode, Membership, Policy, RecordFault, Settings, Sink, WriteError, Written};
+use pipeline::{Batch, Membership, Policy, Settings, Sink, WriteError, Written};
 use tokio::time::Instant;
 
 const TOPIC: &str = "worn";
@@ -23,16 +23,6 @@ const POSITION: Offset = Offset(5);
 const BEGIN: Offset = Offset(20);
 const END: i64 = 30;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Anything;
-
-impl Decode for Anything {
-    type Event = ();
-
-    fn decode(&self, _record: &Record) -> Result<(), RecordFault> {
-        Ok(())
-    }
-}
 
 /// Keeps the offsets of what it gets, and says that it stands at [`POSITION`].
 #[derive(Default)]
@@ -133,7 +123,7 @@ async fn what_retention_took_is_counted_and_logged_and_the_rest_is_written() {
     worn_log(&Client::new(settings.kafka.clone())).await;
 
     let (context, sink) = (service::test_context().await, Arc::new(KeepingSink::default()));
-    let running = tokio::spawn(pipeline::run(settings, Anything, Arc::clone(&sink), context.clone()));
+    let running = tokio::spawn(pipeline::run(settings, |_| Ok(()), Arc::clone(&sink), context.clone()));
     let expected: Vec<i64> = (BEGIN.0..END).collect();
     let deadline = Instant::now() + PATIENCE;
     while *sink.0.lock().unwrap() != expected {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipeline::{Freshness, PipelineArgs, Policy};
+use pipeline::{BatchArgs, BatchProfile, FlagText, Freshness, PipelineArgs, Policy};
 use service::{CommonArgs, Usage};
 
 use crate::redis::{SinkConfig, check_url};
@@ -15,11 +15,6 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(50);
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_hours(24);
-const BATCH_LIMIT: u64 = 10_000;
-const LINGER_LIMIT: Duration = Duration::from_secs(1);
-const FETCH_LIMIT: u64 = 1 << 20;
-/// Kafka stores it as a short string of 32,767 bytes at most; nobody needs more than this.
-const GROUP_MAX_BYTES: usize = 255;
 const KEY_PREFIX_MAX_BYTES: usize = 128;
 
 /// Everything that redis-writer can be told.
@@ -35,36 +30,31 @@ pub struct Config {
 
     /// How batches are made for Redis.
     #[command(flatten)]
-    pub batch: BatchArgs,
+    pub batch: BatchArgs<MapBatches>,
 
     /// Flags of the map.
     #[command(flatten)]
     pub redis: RedisArgs,
 }
 
-/// How batches are made for Redis.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Pipeline options")]
-pub struct BatchArgs {
-    /// Consumer group
-    #[arg(long, value_name = "GROUP", default_value = DEFAULT_GROUP, value_parser = group)]
-    pub group: String,
+/// What --help says of how batches are made for Redis.
+#[derive(Debug, Clone)]
+pub struct MapBatches;
 
-    /// Records of one batch, 1 to 10000; in catch-up --conflate auto and on take more: --pause-above / --writers
-    #[arg(long, value_name = "RECORDS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=BATCH_LIMIT))]
-    pub batch_max: u64,
-
-    /// How long records may wait for others to share their batch while records are coming in, 0ms to 1s
-    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = service::duration(Duration::ZERO..=LINGER_LIMIT))]
-    pub linger_max: Duration,
-
-    /// Batches written to Redis at a time, 1 to 64
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub writers: u8,
-
-    /// Bytes that a broker gathers for one answer while records are coming in, 1B to 1MiB
-    #[arg(long, value_name = "BYTES", default_value = "10KiB", value_parser = service::bytes(1..=FETCH_LIMIT))]
-    pub fetch_min_bytes: usize,
+impl BatchProfile for MapBatches {
+    const GROUP: FlagText = FlagText { default: DEFAULT_GROUP, help: "Consumer group" };
+    const BATCH_MAX: FlagText = FlagText {
+        default: "1000",
+        help: "Records of one batch, 1 to 10000; in catch-up --conflate auto and on take more: --pause-above / --writers",
+    };
+    const BATCH_LIMIT: u64 = 10_000;
+    const LINGER_MAX: FlagText = FlagText {
+        default: "5ms",
+        help: "How long records may wait for others to share their batch while records are coming in, 0ms to 1s",
+    };
+    const LINGER_LIMIT: Duration = Duration::from_secs(1);
+    const WRITERS: FlagText = FlagText { default: "4", help: "Batches written to Redis at a time, 1 to 64" };
+    const FETCH_MIN_BYTES: &'static str = "10KiB";
 }
 
 /// Flags of the map.
@@ -116,14 +106,8 @@ impl service::Config for Config {
 
 impl Config {
     pub(crate) fn policy(&self) -> Policy {
-        Policy {
-            group: self.batch.group.clone(),
-            batch_max: self.largest_batch(),
-            linger_max: self.batch.linger_max,
-            writers: self.batch.writers.into(),
-            fetch_min_bytes: i32::try_from(self.batch.fetch_min_bytes).unwrap_or(i32::MAX),
-            freshness: Some(Freshness { life: self.redis.position_ttl }),
-        }
+        let freshness = Freshness { life: self.redis.position_ttl };
+        Policy { batch_max: self.largest_batch(), ..self.batch.policy(Some(freshness)) }
     }
 }
 
@@ -149,15 +133,6 @@ impl Config {
             conflate: self.redis.conflate,
             steady_batch: self.batch.batch_max,
         }
-    }
-}
-
-fn group(text: &str) -> Result<String, String> {
-    let fits = (1..=GROUP_MAX_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("give 1 to {GROUP_MAX_BYTES} bytes without control characters"))
     }
 }
 

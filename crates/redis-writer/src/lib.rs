@@ -1,7 +1,7 @@
 //! Kafka to Redis: the live map, freshness first.
 //!
 //! ```text
-//! Kafka ──pipeline──▶ PositionDecoder ──▶ plan: not late, not expired, newest of its driver ──▶ order.lua in Redis
+//! Kafka ──pipeline──▶ DriverLocation ──▶ plan: not late, not expired, newest of its driver ──▶ order.lua in Redis
 //!                          │ poison                │ counted                                       newer? SET … PXAT
 //!                          ▼                       ▼
 //!                     dead letters              skipped
@@ -11,7 +11,6 @@
 //! expires at its effective time plus the life of a position, however late it was written.
 
 mod config;
-mod decode;
 mod error;
 pub mod metrics;
 mod order;
@@ -21,11 +20,12 @@ mod redis;
 
 use std::sync::Arc;
 
-use pipeline::Settings;
+use event::{DriverLocation, Invalid};
+use kafka::Record;
+use pipeline::{RecordFault, Settings};
 use service::{Context, Info};
 
-pub use config::{BatchArgs, Config, DEFAULT_GROUP, RedisArgs};
-pub use decode::PositionDecoder;
+pub use config::{Config, DEFAULT_GROUP, MapBatches, RedisArgs};
 pub use error::Error;
 pub use order::ValueFormat;
 pub use plan::Conflate;
@@ -52,6 +52,11 @@ pub const INFO: Info = Info {
 pub async fn run(config: Config, context: Context) -> Result<(), Error> {
     let sink = RedisSink::start(config.sink_config())?;
     let settings = Settings::new(INFO.name, INFO.version, &config.common, &config.pipeline, config.policy());
-    Box::pin(pipeline::run(settings, PositionDecoder, Arc::new(sink), context)).await?;
+    Box::pin(pipeline::run(settings, decode, Arc::new(sink), context)).await?;
     Ok(())
+}
+
+fn decode(record: &Record) -> Result<DriverLocation, RecordFault> {
+    DriverLocation::of_record(record.value.as_deref(), record.timestamp_ms)
+        .map_err(|Invalid { reason, detail }| RecordFault { reason: reason.as_str(), detail })
 }

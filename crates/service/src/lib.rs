@@ -19,7 +19,9 @@ pub use flags::{CommonArgs, Config, Stop, Usage, parse};
 pub use health::{Component, Health};
 pub use logging::{LogFormat, LogId, log_id};
 pub use runner::{Context, ServiceError, main, test_context};
-pub use units::{broker, bytes, duration, format_bytes, format_duration, listen_address, number, topic_name};
+pub use units::{
+    broker, bytes, duration, format_bytes, format_duration, group_name, listen_address, number, topic_name,
+};
 
 /// Bucket bounds of one histogram, by its full metric name.
 pub type Buckets = (&'static str, &'static [f64]);

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Kafka's own limit (`Topic.MAX_NAME_LENGTH`).
 const TOPIC_NAME_MAX: usize = 249;
+/// Kafka stores it as a short string of 32,767 bytes at most; nobody needs more than this.
+const GROUP_NAME_MAX: usize = 255;
 
 const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 const BYTE_UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
@@ -109,6 +111,17 @@ pub fn topic_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("give 1 to {TOPIC_NAME_MAX} of letters, digits, '.', '_' and '-'"))
+}
+
+/// Parser of a consumer group's name.
+///
+/// # Errors
+/// What is allowed.
+pub fn group_name(text: &str) -> Result<String, String> {
+    if (1..=GROUP_NAME_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("give 1 to {GROUP_NAME_MAX} bytes without control characters"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kafka::Client;
-use pipeline::{PipelineArgs, Policy};
+use pipeline::{BatchArgs, BatchProfile, FlagText, PipelineArgs, Policy};
 use service::{CommonArgs, Usage};
 
 use crate::INFO;
@@ -22,11 +22,6 @@ const CHUNK_MIN: Duration = Duration::from_mins(1);
 const CHUNK_MAX: Duration = Duration::from_hours(24 * 365);
 const AGE_MIN: Duration = Duration::from_hours(1);
 const AGE_MAX: Duration = Duration::from_hours(87_600);
-const BATCH_LIMIT: u64 = 50_000;
-const LINGER_LIMIT: Duration = Duration::from_secs(10);
-const FETCH_LIMIT: u64 = 1 << 20;
-/// Kafka stores it as a short string of 32,767 bytes at most; nobody needs more than this.
-const GROUP_MAX_BYTES: usize = 255;
 
 /// Everything that timescale-writer can be told.
 #[derive(Debug, Clone, clap::Parser)]
@@ -41,7 +36,7 @@ pub struct Config {
 
     /// How batches are made for the database.
     #[command(flatten)]
-    pub batch: BatchArgs,
+    pub batch: BatchArgs<HistoryBatches>,
 
     /// Flags of the history.
     #[command(flatten)]
@@ -52,29 +47,26 @@ pub struct Config {
     pub command: Option<Command>,
 }
 
-/// How batches are made for the database.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Pipeline options")]
-pub struct BatchArgs {
-    /// Consumer group; also the name under which the database keeps its offsets
-    #[arg(long, value_name = "GROUP", default_value = DEFAULT_GROUP, value_parser = group)]
-    pub group: String,
+/// What --help says of how batches are made for the database.
+#[derive(Debug, Clone)]
+pub struct HistoryBatches;
 
-    /// Records of one batch, which is one transaction, 1 to 50000
-    #[arg(long, value_name = "RECORDS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=BATCH_LIMIT))]
-    pub batch_max: u64,
-
-    /// How long records may wait for others to share their batch while records are coming in, 0ms to 10s
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = service::duration(Duration::ZERO..=LINGER_LIMIT))]
-    pub linger_max: Duration,
-
-    /// Batches written at a time, and connections to the database, 1 to 64
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub writers: u8,
-
-    /// Bytes that a broker gathers for one answer while records are coming in, 1B to 1MiB
-    #[arg(long, value_name = "BYTES", default_value = "50KiB", value_parser = service::bytes(1..=FETCH_LIMIT))]
-    pub fetch_min_bytes: usize,
+impl BatchProfile for HistoryBatches {
+    const GROUP: FlagText = FlagText {
+        default: DEFAULT_GROUP,
+        help: "Consumer group; also the name under which the database keeps its offsets",
+    };
+    const BATCH_MAX: FlagText =
+        FlagText { default: "5000", help: "Records of one batch, which is one transaction, 1 to 50000" };
+    const BATCH_LIMIT: u64 = 50_000;
+    const LINGER_MAX: FlagText = FlagText {
+        default: "100ms",
+        help: "How long records may wait for others to share their batch while records are coming in, 0ms to 10s",
+    };
+    const LINGER_LIMIT: Duration = Duration::from_secs(10);
+    const WRITERS: FlagText =
+        FlagText { default: "2", help: "Batches written at a time, and connections to the database, 1 to 64" };
+    const FETCH_MIN_BYTES: &'static str = "50KiB";
 }
 
 /// Flags of the history.
@@ -172,14 +164,7 @@ impl service::Config for Config {
 
 impl Config {
     pub(crate) fn policy(&self) -> Policy {
-        Policy {
-            group: self.batch.group.clone(),
-            batch_max: self.batch.batch_max,
-            linger_max: self.batch.linger_max,
-            writers: self.batch.writers.into(),
-            fetch_min_bytes: i32::try_from(self.batch.fetch_min_bytes).unwrap_or(i32::MAX),
-            freshness: None,
-        }
+        self.batch.policy(None)
     }
 
     pub(crate) fn database_config(&self) -> Result<DatabaseConfig, SettingError> {
@@ -214,14 +199,5 @@ impl Config {
 
     pub(crate) fn sink_config(&self) -> SinkConfig {
         SinkConfig { group: self.batch.group.clone(), topic_ids: TopicIds::Cluster(self.kafka()) }
-    }
-}
-
-fn group(text: &str) -> Result<String, String> {
-    let fits = (1..=GROUP_MAX_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("give 1 to {GROUP_MAX_BYTES} bytes without control characters"))
     }
 }

@@ -1,7 +1,7 @@
 //! Kafka to TimescaleDB: the history, completeness first.
 //!
 //! ```text
-//! Kafka ──pipeline──▶ PositionDecoder ──▶ one transaction a batch: fence and move the offsets ─ binary COPY ─ COMMIT
+//! Kafka ──pipeline──▶ DriverLocation ──▶ one transaction a batch: fence and move the offsets ─ binary COPY ─ COMMIT
 //!                          │ poison                                     │ refused rows (bisected)
 //!                          ▼                                            ▼
 //!                     dead letters ◀────────────────────────────────────┘
@@ -13,7 +13,6 @@
 mod command;
 mod config;
 pub mod copy;
-mod decode;
 mod error;
 pub mod metrics;
 mod replay;
@@ -23,13 +22,14 @@ mod timestamp;
 
 use std::sync::Arc;
 
-use pipeline::Settings;
+use event::{DriverLocation, Invalid};
+use kafka::Record;
+use pipeline::{RecordFault, Settings};
 use service::{Context, Info};
 use task::Task;
 
 pub use command::{Command, EraseArgs, OffsetsCommand, SetArgs, Target};
-pub use config::{BatchArgs, Config, DEFAULT_GROUP, DatabaseArgs, Switch};
-pub use decode::PositionDecoder;
+pub use config::{Config, DEFAULT_GROUP, DatabaseArgs, HistoryBatches, Switch};
 pub use error::Error;
 pub use timescale::{
     Database, DatabaseConfig, Environment, Given, Migrate, SchemaConfig, ServerSettings, SettingError, SinkConfig,
@@ -69,6 +69,11 @@ pub async fn run(config: Config, context: Context) -> Result<(), Error> {
     let sink = TimescaleSink::new(database, config.sink_config());
     let settings = Settings::new(INFO.name, INFO.version, &config.common, &config.pipeline, config.policy());
     // The pipeline's state is large and moved once: on the heap.
-    Box::pin(pipeline::run(settings, PositionDecoder, Arc::new(sink), context)).await?;
+    Box::pin(pipeline::run(settings, decode, Arc::new(sink), context)).await?;
     Ok(())
+}
+
+fn decode(record: &Record) -> Result<DriverLocation, RecordFault> {
+    DriverLocation::of_record(record.value.as_deref(), record.timestamp_ms)
+        .map_err(|Invalid { reason, detail }| RecordFault { reason: reason.as_str(), detail })
 }
