@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use ::tls::Tls;
+
 use crate::sasl::Sasl;
-use crate::tls::Tls;
 
 /// How long a TCP connection and its handshake may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

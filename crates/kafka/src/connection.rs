@@ -79,7 +79,7 @@ impl Connection {
                 let (read, write) = stream.into_split();
                 Self::spawn(address, config, read, write)
             }
-            Some(tls) => match tls.handshake(tls::server_name(address)?, stream).await {
+            Some(tls) => match tls::handshake(tls, tls::server_name(address)?, stream).await {
                 Ok(stream) => {
                     let (read, write) = tokio::io::split(stream);
                     Self::spawn(address, config, read, write)

@@ -53,6 +53,7 @@ mod tls;
 pub mod topics;
 mod types;
 
+pub use ::tls::{Authorities, BadPem, CertificateChain, PrivateKey, Tls};
 pub use admin::{Created, MIN_IN_SYNC, REPLICATION, TopicSpec};
 pub use cluster::{Client, PartitionMetadata, TopicMetadata};
 pub use commit_metadata::CommitMetadata;
@@ -74,5 +75,4 @@ pub use producer::{
 };
 pub use record::{MAX_DECODED_BYTES, RawBatch, Record, TimestampType, UndecodableBatch};
 pub use sasl::{Sasl, SaslMechanism, Secret};
-pub use tls::{Authorities, BadPem, CertificateChain, PrivateKey, Tls};
 pub use types::{BrokerId, Offset, PartitionId, TopicPartition};

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::tls::{Authorities, Tls};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::SaslHandshakeRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use crate::config::ClientConfig;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::sasl;
-use crate::tls::{self, Authorities, Tls};
+use crate::tls;
 
 /// Of the time for connecting, so that the answer comes while somebody waits for it.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ const API_VERSIONS_MAX_BYTES: u32 = 1 << 20;
 /// Why a TLS handshake failed, or a connection ended before its first answer.
 pub(crate) async fn explain_end(address: &str, config: &ClientConfig, end: io::Error) -> Error {
     let wrong_protocol = match &config.security.tls {
-        Some(tls) => match tls.lasting_fault(address, &end) {
+        Some(tls) => match tls::lasting_fault(tls, address, &end) {
             Some(fault) => return fault,
             None => within(speaks_kafka(address)).await.then_some("no TLS"),
         },
@@ -84,7 +85,7 @@ async fn speaks_tls(address: &str) -> io::Result<bool> {
     let trusting_nobody = Tls::new(Authorities::none(), None).map_err(io::Error::other)?;
     let name = tls::server_name(address).map_err(io::Error::other)?;
     let stream = TcpStream::connect(address).await?;
-    Ok(match trusting_nobody.handshake(name, stream).await {
+    Ok(match tls::handshake(&trusting_nobody, name, stream).await {
         Ok(_) => true,
         Err(error) => matches!(
             tls::rustls_error(&error),

@@ -59,7 +59,8 @@ impl Secret {
         Self(text.into())
     }
 
-    pub(crate) fn reveal(&self) -> &str {
+    /// For whoever must hand it over.
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -12,12 +12,15 @@ pub enum Error {
     /// The sink refuses us before anything was consumed.
     #[error("{0}")]
     Denied(String),
+    /// TLS: the sink and we do not trust each other.
+    #[error("{0}")]
+    Untrusted(String),
 }
 
 impl service::ServiceError for Error {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Kafka(_) => service::exit::UNAVAILABLE,
+            Self::Kafka(_) | Self::Untrusted(_) => service::exit::UNAVAILABLE,
             Self::Settings(_) => service::exit::USAGE,
             Self::Denied(_) => service::exit::NO_PERMISSION,
         }

@@ -195,7 +195,7 @@ impl<S: Sink> Lane<S> {
                     outcomes.extend(raw.into_iter().zip(batch.slices).map(settled));
                     return outcomes;
                 }
-                Err(WriteError::SinkFault(why) | WriteError::Denied(why)) => {
+                Err(WriteError::SinkFault(why) | WriteError::Denied(why) | WriteError::Untrusted(why)) => {
                     self.metrics.fault("sink");
                     turn.failed(&why);
                 }

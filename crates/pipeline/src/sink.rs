@@ -129,6 +129,10 @@ pub enum WriteError {
     /// pipeline; later it is a sink fault, which an operator may mend while the batch is kept.
     #[error("{0}")]
     Denied(String),
+    /// The sink is there, and either its certificate is no good to us or ours none to it. Handled like a denial, which
+    /// ends the start with another exit code.
+    #[error("{0}")]
+    Untrusted(String),
     /// These items can never be written; nothing of the batch was. They become dead letters and the rest is offered
     /// again. The one way for a sink with offsets of its own to refuse records: it must find them out by itself.
     #[error("{} records refused", .0.len())]

@@ -76,6 +76,7 @@ async fn wait_for_sink<S: Sink>(sink: &S, component: &Component) -> Result<(), E
         match sink.probe().await {
             Ok(()) => break,
             Err(WriteError::Denied(why)) => return Err(Error::Denied(why)),
+            Err(WriteError::Untrusted(why)) => return Err(Error::Untrusted(why)),
             Err(error) => component.not_ready(error.to_string()),
         }
         tokio::time::sleep(RETRY_PAUSE).await;

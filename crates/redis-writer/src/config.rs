@@ -5,7 +5,8 @@ use std::time::Duration;
 use pipeline::{BatchArgs, BatchProfile, FlagText, Freshness, PipelineArgs, Policy};
 use service::{CommonArgs, Usage};
 
-use crate::redis::{SinkConfig, check_url};
+use crate::redis::{SinkConfig, UrlFacts, check_url, without_credentials};
+use crate::security::{Security, SecurityArgs};
 use crate::{Conflate, ValueFormat};
 
 /// The consumer group of the map.
@@ -61,7 +62,8 @@ impl BatchProfile for MapBatches {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Redis options")]
 pub struct RedisArgs {
-    /// Where Redis is: redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT[?node=HOST:PORT…] or redis-sentinel://HOST:PORT?sentinelServiceName=NAME
+    /// Where Redis is: redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT[?node=HOST:PORT…] or
+    /// redis-sentinel://HOST:PORT?sentinelServiceName=NAME; with TLS rediss://, rediss-cluster://, rediss-sentinel://
     #[arg(long, value_name = "URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: String,
 
@@ -84,6 +86,10 @@ pub struct RedisArgs {
     /// Whether only the newest position of each driver is written, of all that one batch takes
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub conflate: Conflate,
+
+    /// Who we are to Redis, and whom we trust.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }
 
 impl service::Config for Config {
@@ -100,7 +106,7 @@ impl service::Config for Config {
             let remedy = format!("give at most {KEY_PREFIX_MAX_BYTES} bytes without control characters");
             return Err(Usage::new("--key-prefix", prefix, remedy));
         }
-        Ok(())
+        self.security().map(drop)
     }
 }
 
@@ -123,24 +129,22 @@ impl Config {
         }
     }
 
-    pub(crate) fn sink_config(&self) -> SinkConfig {
-        SinkConfig {
+    fn security(&self) -> Result<Security, Usage> {
+        self.redis.security.load(&UrlFacts::of(&self.redis.redis_url)?)
+    }
+
+    /// Reads the files of the flags once more.
+    pub(crate) fn sink_config(&self) -> Result<SinkConfig, Usage> {
+        Ok(SinkConfig {
             url: self.redis.redis_url.clone(),
+            security: self.security()?,
             timeout: self.redis.redis_timeout,
             position_ttl: self.redis.position_ttl,
             key_prefix: self.redis.key_prefix.clone(),
             value_format: self.redis.value_format,
             conflate: self.redis.conflate,
             steady_batch: self.batch.batch_max,
-        }
-    }
-}
-
-/// A URL as logs and terminals may show it.
-fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}***{}", &url[..scheme + 3], &url[at..]),
-        _ => url.to_owned(),
+        })
     }
 }
 
@@ -164,7 +168,7 @@ mod tests {
         let policy = config.policy();
         assert_eq!((policy.group.as_str(), policy.batch_max), ("driver-location-redis", 12_500));
         let off = parsed(&["--conflate", "off"]).unwrap();
-        assert_eq!((off.policy().batch_max, off.sink_config().steady_batch), (1_000, 1_000));
+        assert_eq!((off.policy().batch_max, off.sink_config().unwrap().steady_batch), (1_000, 1_000));
         assert_eq!(policy.freshness.map(|freshness| freshness.life), Some(config.redis.position_ttl));
     }
 
@@ -172,7 +176,6 @@ mod tests {
     fn wrong_flags_are_named_with_value_and_remedy() {
         let table = [
             (["--position-ttl", "0s"], "--position-ttl 0s: give 1s to 24h"),
-            (["--redis-url", "rediss://:secret@host"], "--redis-url rediss://***@host: TLS is not built in"),
             (["--redis-url", "localhost"], "--redis-url localhost: give redis://"),
             (["--resume-below", "50000"], "--resume-below 50000: must be below --pause-above"),
             (["--batch-max", "0"], "--batch-max 0: "),
@@ -183,12 +186,5 @@ mod tests {
             let said = parsed(&flags).unwrap_err();
             assert!(said.starts_with(expected) && !said.contains("secret"), "{said}");
         }
-    }
-
-    #[test]
-    fn credentials_are_never_shown() {
-        assert_eq!(without_credentials("redis://user:se@cret@host:1/2"), "redis://***@host:1/2");
-        assert_eq!(without_credentials("redis://host"), "redis://host");
-        assert_eq!(without_credentials("host@x"), "host@x");
     }
 }

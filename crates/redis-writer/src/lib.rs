@@ -17,6 +17,7 @@ mod order;
 mod place;
 mod plan;
 mod redis;
+mod security;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub use error::Error;
 pub use order::ValueFormat;
 pub use plan::Conflate;
 pub use redis::{RedisSink, SinkConfig, UrlError, check_url};
+pub use security::{Security, SecurityArgs};
 
 /// What the binary says about itself.
 pub const INFO: Info = Info {
@@ -50,7 +52,7 @@ pub const INFO: Info = Info {
 /// # Errors
 /// What waiting does not help with; see [`Error`].
 pub async fn run(config: Config, context: Context) -> Result<(), Error> {
-    let sink = RedisSink::start(config.sink_config())?;
+    let sink = RedisSink::start(config.sink_config()?)?;
     let settings = Settings::new(INFO.name, INFO.version, &config.common, &config.pipeline, config.policy());
     Box::pin(pipeline::run(settings, decode, Arc::new(sink), context)).await?;
     Ok(())

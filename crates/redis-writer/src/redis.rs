@@ -3,6 +3,8 @@
 //! One connection: the calls of all writers are pipelined on it, and a second one gained nothing when measured (Redis
 //! works on one core, and fred's side of a call costs a fifth of Redis's).
 
+mod tls;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +33,9 @@ use crate::metrics::SinkMetrics;
 use crate::order::{Call, Form, SCRIPT, Verdict};
 use crate::place::Placed;
 use crate::plan::{Conflate, Plan, Rules};
+use crate::security::Security;
+
+pub(crate) use self::tls::{UrlFacts, UrlScheme, without_credentials};
 
 /// Positions in one script call at most: it holds up every other client of Redis for about 3 ms.
 const POSITIONS_PER_CALL: usize = 1_000;
@@ -70,8 +75,10 @@ const CONNECTING: &str = "connecting";
 /// What a [`RedisSink`] is made from.
 #[derive(Debug, Clone)]
 pub struct SinkConfig {
-    /// `redis://`, `redis-cluster://` or `redis-sentinel://`.
+    /// `redis://`, `redis-cluster://` or `redis-sentinel://`, or with TLS `rediss://` and so on.
     pub url: String,
+    /// What the URL leaves open.
+    pub security: Security,
     /// The longest wait for an answer.
     pub timeout: Duration,
     /// How long a position may be seen, from its effective time on.
@@ -95,6 +102,7 @@ pub struct UrlError(String);
 pub struct RedisSink {
     client: Client,
     topology: Topology,
+    scheme: UrlScheme,
     rules: Rules,
     form: Form,
     script_sha: Str,
@@ -123,19 +131,14 @@ enum Topology {
 pub fn check_url(url: &str) -> Result<(), UrlError> {
     let scheme = url.split("://").next().unwrap_or_default();
     match scheme {
-        "redis" | "redis-cluster" | "redis-sentinel" => {}
-        "rediss" | "rediss-cluster" | "rediss-sentinel" => {
-            return Err(UrlError(
-                "TLS is not built in; give redis://, redis-cluster:// or redis-sentinel://".to_owned(),
-            ));
-        }
+        "redis" | "redis-cluster" | "redis-sentinel" | "rediss" | "rediss-cluster" | "rediss-sentinel" => {}
         _ => {
             let forms = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT or \
-                         redis-sentinel://HOST:PORT?sentinelServiceName=NAME";
+                         redis-sentinel://HOST:PORT?sentinelServiceName=NAME, each with rediss for TLS";
             return Err(UrlError(format!("give {forms}")));
         }
     }
-    fred::types::config::Config::from_url(url).map(drop).map_err(|error| UrlError(error.details().to_owned()))
+    tls::parse(url).map(drop).map_err(|error| UrlError(error.details().to_owned()))
 }
 
 impl RedisSink {
@@ -146,15 +149,17 @@ impl RedisSink {
     pub fn start(config: SinkConfig) -> Result<Self, UrlError> {
         check_url(&config.url)?;
         let client = client(&config).map_err(|error| UrlError(error.details().to_owned()))?;
+        let scheme = if client.client_config().uses_tls() { UrlScheme::Tls } else { UrlScheme::Plain };
         let topology = if client.is_clustered() { Topology::Cluster } else { Topology::OneServer };
-        let (fault, link_fault) = watch::channel(Down { what: CONNECTING.to_owned(), is_denied: false });
+        let (fault, link_fault) = watch::channel(Down { what: CONNECTING.to_owned(), class: Class::Sink });
         let mut tasks = JoinSet::new();
-        tasks.spawn(note_faults(client.clone(), fault));
+        tasks.spawn(note_faults(client.clone(), scheme, fault));
         tasks.spawn(keep_connected(client.clone()));
         Ok(Self {
             address: address(&client),
             client,
             topology,
+            scheme,
             rules: Rules::new(config.position_ttl, config.conflate, config.steady_batch),
             form: Form { key_prefix: config.key_prefix, value_format: config.value_format, life: config.position_ttl },
             script_sha: sha1_hash(SCRIPT).into(),
@@ -268,16 +273,18 @@ impl RedisSink {
     fn write_error(&self, fault: Fault) -> WriteError {
         let text = |what: &str| format!("redis {}: {what}", self.address);
         match fault {
-            Fault::Link(Down { what, is_denied: true }) => WriteError::Denied(text(&what)),
-            Fault::Link(Down { what, is_denied: false }) => WriteError::SinkFault(text(&what)),
+            Fault::Link(Down { what, class: Class::Denied }) => WriteError::Denied(text(&what)),
+            Fault::Link(Down { what, class: Class::Untrusted }) => WriteError::Untrusted(text(&what)),
+            Fault::Link(Down { what, class: Class::Sink | Class::Unknown }) => WriteError::SinkFault(text(&what)),
             Fault::Call(error) => match (class(&error), error.kind()) {
                 (Class::Sink, ErrorKind::Timeout) => {
                     let timeout = service::format_duration(self.timeout);
                     WriteError::SinkFault(text(&format!("no answer within --redis-timeout {timeout}")))
                 }
-                (Class::Sink, _) => WriteError::SinkFault(text(&explain(&error))),
-                (Class::Denied, _) => WriteError::Denied(text(&explain(&error))),
-                (Class::Unknown, _) => WriteError::Unknown(text(&explain(&error))),
+                (Class::Sink, _) => WriteError::SinkFault(text(&explain(&error, self.scheme))),
+                (Class::Denied, _) => WriteError::Denied(text(&explain(&error, self.scheme))),
+                (Class::Untrusted, _) => WriteError::Untrusted(text(&explain(&error, self.scheme))),
+                (Class::Unknown, _) => WriteError::Unknown(text(&explain(&error, self.scheme))),
             },
         }
     }
@@ -287,8 +294,7 @@ impl RedisSink {
 #[derive(Debug, Clone)]
 struct Down {
     what: String,
-    /// Whether Redis is there and refuses us.
-    is_denied: bool,
+    class: Class,
 }
 
 /// Why a call has no reply.
@@ -324,7 +330,11 @@ impl Sink for RedisSink {
 }
 
 fn client(config: &SinkConfig) -> Result<Client, Error> {
-    let mut server = fred::types::config::Config::from_url(&config.url)?;
+    let (mut server, scheme) = tls::parse(&config.url)?;
+    tls::secure(&mut server, &config.security);
+    if (scheme == UrlScheme::Tls) != server.uses_tls() {
+        return Err(Error::new(ErrorKind::Config, "TLS is for rediss:// and its kin, and they need it"));
+    }
     // Without a server at the start the client goes on trying, as it does later.
     server.fail_fast = false;
     server.blocking = Blocking::Block;
@@ -382,12 +392,12 @@ async fn keep_connected(client: Client) {
     }
 }
 
-async fn note_faults(client: Client, link_fault: watch::Sender<Down>) {
+async fn note_faults(client: Client, scheme: UrlScheme, link_fault: watch::Sender<Down>) {
     let mut faults = client.error_rx();
     loop {
         match faults.recv().await {
             Ok((error, _)) => {
-                link_fault.send_replace(Down { what: explain(&error), is_denied: class(&error) == Class::Denied });
+                link_fault.send_replace(Down { what: explain(&error, scheme), class: class(&error) });
             }
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
@@ -405,6 +415,7 @@ fn fred_arguments(call: &Call) -> (Vec<Key>, Vec<Value>) {
 enum Class {
     Sink,
     Denied,
+    Untrusted,
     Unknown,
 }
 
@@ -436,6 +447,9 @@ fn class(error: &Error) -> Class {
     if DENIALS.contains(&first_word(details)) || DENIALS_IN_WORDS.iter().any(|words| details.contains(words)) {
         return Class::Denied;
     }
+    if !is_from_server(error) && tls::lasting_fault(details).is_some() {
+        return Class::Untrusted;
+    }
     if !is_from_server(error) || SINK_FAULTS.contains(&first_word(error.details())) {
         return Class::Sink;
     }
@@ -452,20 +466,26 @@ fn first_word(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
-fn explain(error: &Error) -> String {
+fn explain(error: &Error, scheme: UrlScheme) -> String {
     let details = error.details();
     if is_from_server(error) {
         return match first_word(details) {
-            "NOAUTH" | "WRONGPASS" => format!("{details}; check user and password in --redis-url"),
+            "NOAUTH" | "WRONGPASS" => format!(
+                "{details}; check user and password in --redis-url, or --redis-username and --redis-password-file"
+            ),
             "NOPERM" => {
                 format!("{details}; the user of --redis-url needs +eval +evalsha +set on the keys of --key-prefix")
             }
             _ => details.to_owned(),
         };
     }
+    if let Some(fault) = tls::lasting_fault(details) {
+        return fault;
+    }
     // The client formats operating system errors with `Debug`; their own words are in quotes.
     let text = details.split('"').nth(1).unwrap_or(details);
-    format!("not connected: {}; is Redis running at --redis-url?", text.trim_end_matches('.'))
+    let hint = tls::hint(details, scheme);
+    format!("not connected: {}; is Redis running at --redis-url{hint}?", text.trim_end_matches('.'))
 }
 
 fn now_ms() -> i64 {
@@ -519,6 +539,9 @@ mod tests {
             "redis://user:secret@cache/3",
             "redis-cluster://a:7000?node=b:7001",
             "redis-sentinel://a:26379?sentinelServiceName=main",
+            "rediss://user:secret@cache:6380/3",
+            "rediss-cluster://a:7000?node=b:7001",
+            "rediss-sentinel://a:26379?sentinelServiceName=main",
         ] {
             assert_eq!(check_url(right), Ok(()), "{right}");
         }
@@ -526,7 +549,7 @@ mod tests {
             "",
             "127.0.0.1:6379",
             "http://a",
-            "rediss://:secret@a",
+            "rediss+unix://:secret@a",
             "redis://:secret@a:99999",
             "redis-sentinel://:secret@a",
         ] {

@@ -5,6 +5,7 @@
 
 mod admin;
 pub mod exit;
+mod files;
 mod flags;
 mod health;
 mod logging;
@@ -15,6 +16,7 @@ mod security;
 mod units;
 
 pub use admin::{Admin, AdminError};
+pub use files::{FileFlag, TlsFiles, password_in_first_line};
 pub use flags::{CommonArgs, Config, Stop, Usage, parse};
 pub use health::{Component, Health};
 pub use logging::{LogFormat, LogId, log_id};

@@ -3,19 +3,17 @@
 //! The flags name files; what is kept of them is a [`kafka::Security`], so that nothing that starts can lack one.
 
 use std::ffi::OsString;
-use std::fmt::Display;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ArgMatches;
-use kafka::{Authorities, CertificateChain, PrivateKey, Sasl, SaslMechanism, Secret, Security, Tls};
+use kafka::{Sasl, SaslMechanism, Security};
+use tls::Tls;
 
 use crate::Usage;
+use crate::files::{TlsFiles, password_of, read};
 
 /// For those who hand secrets over in the environment; there is no flag for a password, for all users see those.
 const PASSWORD_VARIABLE: &str = "KAFKA_SASL_PASSWORD";
-/// No certificate, key or password comes near it.
-const FILE_MAX_BYTES: u64 = 1 << 20;
 
 const SECURITY: &str = "--kafka-security";
 const CA: &str = "--kafka-tls-ca";
@@ -143,12 +141,8 @@ impl SecurityFlags {
     fn refuse_useless(&self, has_password: bool) -> Result<(), Usage> {
         let protocol = self.kafka_security;
         let useless = |needs: &str| format!("has no use with {SECURITY} {}; give {SECURITY} {needs}", protocol.name());
-        let for_tls =
-            [(CA, &self.kafka_tls_ca), (CERTIFICATE, &self.kafka_tls_certificate), (KEY, &self.kafka_tls_key)];
-        for (flag, file) in for_tls.into_iter().filter(|_| !protocol.has_tls()) {
-            if let Some(file) = file {
-                return Err(Usage::new(flag, file.display(), useless("tls or sasl-tls")));
-            }
+        if let Some((flag, file)) = self.tls_files().first().filter(|_| !protocol.has_tls()) {
+            return Err(Usage::new(flag, file.display(), useless("tls or sasl-tls")));
         }
         if protocol.has_sasl() {
             return Ok(());
@@ -167,31 +161,14 @@ impl SecurityFlags {
     }
 
     fn tls(&self) -> Result<Tls, Usage> {
-        let trusted = match &self.kafka_tls_ca {
-            Some(file) => load(CA, file, Authorities::from_pem)?,
-            None => Authorities::of_system()
-                .map_err(|error| Usage::new(SECURITY, self.kafka_security.name(), format!("{error} by {CA}")))?,
-        };
-        match (&self.kafka_tls_certificate, &self.kafka_tls_key) {
-            (None, None) => {
-                Tls::new(trusted, None).map_err(|e| Usage::new(SECURITY, self.kafka_security.name(), e.to_string()))
-            }
-            (Some(certificate), Some(key_file)) => {
-                let chain = load(CERTIFICATE, certificate, CertificateChain::from_pem)?;
-                let key = load(KEY, key_file, PrivateKey::from_pem)?;
-                Tls::new(trusted, Some((chain, key)))
-                    .map_err(|error| Usage::new(KEY, key_file.display(), error.to_string()))
-            }
-            (Some(certificate), None) => Err(Usage::new(
-                CERTIFICATE,
-                certificate.display(),
-                format!("is of no use without its key; give {KEY} as well"),
-            )),
-            (None, Some(key)) => Err(Usage::new(
-                KEY,
-                key.display(),
-                format!("is of no use without its certificate; give {CERTIFICATE} as well"),
-            )),
+        self.tls_files().load(|remedy| Usage::new(SECURITY, self.kafka_security.name(), remedy))
+    }
+
+    fn tls_files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            ca: (CA, self.kafka_tls_ca.as_deref()),
+            certificate: (CERTIFICATE, self.kafka_tls_certificate.as_deref()),
+            key: (KEY, self.kafka_tls_key.as_deref()),
         }
     }
 
@@ -230,35 +207,10 @@ impl From<Mechanism> for SaslMechanism {
     }
 }
 
-/// A file that an editor or `echo` wrote ends in a line break that is not of the password.
-fn password_of(from: &str, value: &dyn Display, bytes: &[u8]) -> Result<Secret, Usage> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| Usage::new(from, value, "the password in it is no UTF-8 text"))?;
-    let password = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-    if password.is_empty() || password.contains(['\0', '\n']) {
-        return Err(Usage::new(from, value, "give one line with the password"));
-    }
-    Ok(Secret::new(password))
-}
-
-fn load<T, E: Display>(flag: &str, file: &Path, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, Usage> {
-    parse(&read(flag, file)?).map_err(|error| Usage::new(flag, file.display(), error.to_string()))
-}
-
-fn read(flag: &str, file: &Path) -> Result<Vec<u8>, Usage> {
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).and_then(|file| file.take(FILE_MAX_BYTES).read_to_end(&mut bytes));
-    match opened {
-        Ok(_) => Ok(bytes),
-        Err(error) => {
-            Err(Usage::new(flag, file.display(), format!("cannot be read ({error}); give a file that we may read")))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use kafka::Secret;
 
     use super::*;
 

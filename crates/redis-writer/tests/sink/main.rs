@@ -5,4 +5,6 @@ mod faults;
 mod map;
 mod order;
 mod resp;
+mod tls;
+mod users;
 mod world;

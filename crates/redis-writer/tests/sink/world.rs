@@ -8,7 +8,7 @@ use event::{DriverId, DriverLocation};
 use kafka::{Offset, PartitionId, Record, TimestampType, TopicPartition};
 use native::{Launch, Port, Process, Signal, Stack, StackOptions, Wish};
 use pipeline::{Batch, Item, Sink, Slice, WriteError, Written};
-use redis_writer::{Conflate, RedisSink, SinkConfig, ValueFormat};
+use redis_writer::{Conflate, RedisSink, Security, SinkConfig, ValueFormat};
 
 use crate::resp::{self, Answer};
 
@@ -88,6 +88,7 @@ impl SpecialRedis {
 pub(crate) fn config(port: u16) -> SinkConfig {
     SinkConfig {
         url: format!("redis://127.0.0.1:{port}"),
+        security: Security { tls: None, username: None, password: None },
         timeout: TIMEOUT,
         position_ttl: LIFE,
         key_prefix: "driver:loc:".to_owned(),
