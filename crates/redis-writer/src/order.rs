@@ -27,6 +27,8 @@ pub(crate) const SCRIPT: &str = include_str!("order.lua");
 const TYPICAL_BYTES: usize = 172;
 /// Arguments of a call before those of its first position.
 const CALL_ARGUMENTS: usize = 3;
+/// Bytes of a place in the third of them.
+const PLACE_BYTES: usize = 12;
 /// Protobuf tags of `partition` (field 9, fixed32) and `offset` (field 10, fixed64).
 const PARTITION_TAG: u8 = 9 << 3 | 5;
 const OFFSET_TAG: u8 = 10 << 3 | 1;
@@ -53,6 +55,32 @@ pub(crate) struct Form {
 pub(crate) struct Call {
     pub(crate) keys: Vec<Bytes>,
     pub(crate) args: Vec<Bytes>,
+}
+
+impl Call {
+    /// The same positions one by one, in their order.
+    pub(crate) fn by_position(&self) -> Vec<Self> {
+        let (whole, positions) = self.args.split_at(CALL_ARGUMENTS);
+        let one = |(index, key): (usize, &Bytes)| {
+            let place = whole[2].slice(index * PLACE_BYTES..(index + 1) * PLACE_BYTES);
+            let args = [&whole[..2], &[place], &positions[index * 2..index * 2 + 2]].concat();
+            Self { keys: vec![key.clone()], args }
+        };
+        self.keys.iter().enumerate().map(one).collect()
+    }
+}
+
+/// Adds to the reply of a call that of a part of it, whose positions begin at `first` in the call.
+pub(crate) fn merge_reply(total: &mut Vec<i64>, first: usize, part: &[i64]) {
+    let Some((foreign_keys, superseded)) = part.split_first() else { return };
+    if total.is_empty() {
+        total.push(0);
+    }
+    total[0] += foreign_keys;
+    let first = i64::try_from(first).unwrap_or(i64::MAX);
+    total.extend(superseded.iter().map(|index| index.saturating_add(first)));
+    // Parts come back in any order.
+    total[1..].sort_unstable();
 }
 
 /// What Redis did with the positions of a call.
@@ -111,8 +139,8 @@ impl Form {
 }
 
 /// Four bytes of partition and eight of offset, little-endian.
-fn bytes_of(place: Place) -> [u8; 12] {
-    let mut bytes = [0; 12];
+fn bytes_of(place: Place) -> [u8; PLACE_BYTES] {
+    let mut bytes = [0; PLACE_BYTES];
     bytes[..4].copy_from_slice(&place.partition.0.to_le_bytes());
     bytes[4..].copy_from_slice(&place.offset.0.to_le_bytes());
     bytes
@@ -210,6 +238,28 @@ mod tests {
             "1795441719600".to_owned(),
         ];
         assert_eq!(call.args, expected);
+    }
+
+    #[test]
+    fn a_call_position_by_position_says_the_same() {
+        let (a, b) = (position("a", 1_795_441_689_633), position("b", 1_795_441_689_600));
+        let form = form(ValueFormat::Json);
+        let parts = form.call(&[placed(&a, false), placed(&b, true)]).by_position();
+        for (part, alone) in parts.iter().zip([placed(&a, false), placed(&b, true)]) {
+            let alone = form.call(&[alone]);
+            assert_eq!((&part.keys, &part.args[2..]), (&alone.keys, &alone.args[2..]));
+            assert_eq!(part.args[..2], ["30000", "1795441689600"], "the earliest of all is early enough for each");
+        }
+        assert_eq!(parts.len(), 2);
+    }
+
+    #[test]
+    fn replies_of_parts_make_the_reply_of_the_whole() {
+        let mut total = Vec::new();
+        for (first, part) in [(4, &[1, 1][..]), (0, &[0, 1]), (2, &[1]), (7, &[])] {
+            merge_reply(&mut total, first, part);
+        }
+        assert_eq!(total, [2, 1, 5]);
     }
 
     #[test]

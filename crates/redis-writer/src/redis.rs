@@ -1,33 +1,34 @@
-//! Positions into Redis through fred, and fred's errors into faults. No other file imports fred.
+//! Positions into Redis through fred, and fred's errors into faults. No file but this one and those in `redis/` imports
+//! fred.
 //!
-//! One connection: the calls of all writers are pipelined on it, and a second one gained nothing when measured (Redis
-//! works on one core, and fred's side of a call costs a fifth of Redis's).
+//! One connection to each server: the calls of all writers are pipelined on it, and a second one gained nothing when
+//! measured (Redis works on one core, and fred's side of a call costs a fifth of Redis's).
 
+mod cluster;
+mod connection;
+mod routes;
+mod sentinel;
+mod slots;
 mod tls;
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use event::DriverLocation;
-use fred::bytes_utils::Str;
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
-use fred::prelude::{Builder, Client};
-use fred::types::config::{
-    Blocking, ConnectionConfig, PerformanceConfig, ReconnectError, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
-};
-use fred::types::{ClientState, Key, RespVersion, Value};
-use fred::util::{redis_keyslot, sha1_hash};
+use fred::types::RespVersion;
+use fred::types::config::{Blocking, ServerConfig};
+use fred::util::redis_keyslot;
 use futures::future::try_join_all;
 use kafka::{Offset, TopicPartition};
 use pipeline::{Batch, Sink, WriteError, Written};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tracing::warn;
 
+use self::cluster::Cluster;
+use self::connection::{Down, Fault, Link, Reason, Script, Template};
+use self::routes::Source;
+use self::sentinel::Sentinels;
 use crate::ValueFormat;
 use crate::metrics::SinkMetrics;
 use crate::order::{Call, Form, SCRIPT, Verdict};
@@ -39,28 +40,6 @@ pub(crate) use self::tls::{UrlFacts, UrlScheme, without_credentials};
 
 /// Positions in one script call at most: it holds up every other client of Redis for about 3 ms.
 const POSITIONS_PER_CALL: usize = 1_000;
-/// Calls waiting inside the client; on a cluster a batch is one call per slot, so up to one per position.
-const CALLS_WAITING: usize = 16_384;
-/// TCP connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Waits between connection attempts grow from the first to the second.
-const RECONNECT_MIN_MS: u32 = 50;
-const RECONNECT_MAX_MS: u32 = 1_000;
-const RECONNECT_JITTER_MS: u32 = 50;
-const RECONNECT_BASE: u32 = 2;
-/// 0 = for ever: whether to give up is the operator's decision.
-const RECONNECT_ATTEMPTS: u32 = 0;
-/// A connection that leaves a call unanswered for this many time-outs is replaced.
-const UNRESPONSIVE_TIMEOUTS: u32 = 2;
-/// Checks for such a connection, per time-out.
-const UNRESPONSIVE_CHECKS: u32 = 4;
-/// Calls written before the socket is flushed, when more are waiting.
-const CALLS_PER_FLUSH: u64 = 200;
-/// Events of the connection that a slow listener may fall behind.
-const EVENTS_WAITING: usize = 32;
-/// Redirections followed on a cluster before the call fails.
-const REDIRECTIONS: u32 = 5;
-
 /// Says whether a write would be taken: a script that may write, but does not, passes Redis's own checks for loading,
 /// read-only, full memory, failed persistence and missing replicas.
 ///
@@ -68,9 +47,6 @@ const REDIRECTIONS: u32 = 5;
 const PROBE: &str = "#!lua
 if redis.acl_check_cmd('SET', KEYS[1], '', 'GET') then return 0 end
 return redis.error_reply('NOPERM no right to SET the keys under the prefix')";
-
-/// What is said before the first attempt to connect has ended.
-const CONNECTING: &str = "connecting";
 
 /// What a [`RedisSink`] is made from.
 #[derive(Debug, Clone)]
@@ -100,28 +76,26 @@ pub struct UrlError(String);
 
 /// The live map.
 pub struct RedisSink {
-    client: Client,
-    topology: Topology,
-    scheme: UrlScheme,
+    servers: Servers,
     rules: Rules,
     form: Form,
-    script_sha: Str,
+    order: Script,
+    probe: Script,
     timeout: Duration,
+    scheme: UrlScheme,
     address: String,
     metrics: SinkMetrics,
-    /// What the connection last failed of; changes with each failure.
-    link_fault: watch::Receiver<Down>,
     foreign_key_seen: AtomicBool,
-    _tasks: JoinSet<()>,
 }
 
-/// Which keys one call may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Topology {
-    /// Any.
-    OneServer,
-    /// Those of one hash slot.
-    Cluster,
+/// Who is written to, and which keys one call may hold.
+enum Servers {
+    /// This one; any keys.
+    One(Link),
+    /// The master that Sentinel names; any keys.
+    Sentinel(Cluster),
+    /// The masters of a cluster; keys of one hash slot.
+    Cluster(Cluster),
 }
 
 /// Checks a URL without connecting.
@@ -148,26 +122,18 @@ impl RedisSink {
     /// The URL cannot be used.
     pub fn start(config: SinkConfig) -> Result<Self, UrlError> {
         check_url(&config.url)?;
-        let client = client(&config).map_err(|error| UrlError(error.details().to_owned()))?;
-        let scheme = if client.client_config().uses_tls() { UrlScheme::Tls } else { UrlScheme::Plain };
-        let topology = if client.is_clustered() { Topology::Cluster } else { Topology::OneServer };
-        let (fault, link_fault) = watch::channel(Down { what: CONNECTING.to_owned(), class: Class::Sink });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(note_faults(client.clone(), scheme, fault));
-        tasks.spawn(keep_connected(client.clone()));
+        let template = template(&config).map_err(|error| UrlError(error.details().to_owned()))?;
         Ok(Self {
-            address: address(&client),
-            client,
-            topology,
-            scheme,
+            address: address(&template),
+            scheme: template.scheme(),
+            servers: Servers::start(template).map_err(|error| UrlError(error.details().to_owned()))?,
             rules: Rules::new(config.position_ttl, config.conflate, config.steady_batch),
             form: Form { key_prefix: config.key_prefix, value_format: config.value_format, life: config.position_ttl },
-            script_sha: sha1_hash(SCRIPT).into(),
+            order: Script::known_by_sha(SCRIPT),
+            probe: Script::sent_as_text(PROBE),
             timeout: config.timeout,
             metrics: SinkMetrics::new(),
-            link_fault,
             foreign_key_seen: AtomicBool::new(false),
-            _tasks: tasks,
         })
     }
 
@@ -178,9 +144,9 @@ impl RedisSink {
 
     /// Positions cut into what one call may hold, in their order.
     fn shares<'a>(&self, positions: Vec<Placed<'a>>) -> Vec<Vec<Placed<'a>>> {
-        let groups = match self.topology {
-            Topology::OneServer => vec![positions],
-            Topology::Cluster => self.by_slot(positions),
+        let groups = match self.servers {
+            Servers::One(_) | Servers::Sentinel(_) => vec![positions],
+            Servers::Cluster(_) => self.by_slot(positions),
         };
         groups.iter().flat_map(|group| group.chunks(POSITIONS_PER_CALL)).map(<[_]>::to_vec).collect()
     }
@@ -196,40 +162,17 @@ impl RedisSink {
         slots.into_values().collect()
     }
 
-    /// Writes one share. The call may be repeated: Redis decides the order, so a repetition changes nothing.
-    async fn send(&self, share: &[Placed<'_>]) -> Result<Verdict, WriteError> {
-        let call = self.form.call(share);
-        let by_sha = || {
-            let (keys, args) = fred_arguments(&call);
-            self.client.evalsha(self.script_sha.clone(), keys, args)
+    /// Writes the shares. A call may be repeated: Redis decides the order, so a repetition changes nothing.
+    async fn send(&self, shares: &[Vec<Placed<'_>>]) -> Result<Vec<Verdict>, WriteError> {
+        let calls: Vec<_> = shares.iter().map(|share| self.form.call(share)).collect();
+        let replies = match &self.servers {
+            Servers::One(link) => try_join_all(calls.iter().map(|call| link.run(&self.order, call))).await,
+            Servers::Sentinel(cluster) | Servers::Cluster(cluster) => cluster.run(&self.order, calls).await,
         };
-        let by_text = || {
-            let (keys, args) = fred_arguments(&call);
-            self.client.eval(Str::from_static(SCRIPT), keys, args)
-        };
-        let reply: Vec<i64> = match self.linked(by_sha()).await {
-            // A server that was restarted, or a replica that took over, does not know the script.
-            Err(Fault::Call(error)) if error.details().starts_with("NOSCRIPT") => self.linked(by_text()).await,
-            other => other,
-        }
-        .map_err(|fault| self.write_error(fault))?;
-        Verdict::read(&reply, share.len())
-            .ok_or_else(|| WriteError::Unknown(format!("redis {}: unexpected reply of the script", self.address)))
-    }
-
-    /// The outcome of `call`, at once when there is no connection or it is lost meanwhile. The client itself would hold
-    /// the call back until there is one, up to the time-out (and its option against that does not reach scripts).
-    async fn linked<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Fault> {
-        let mut fault = self.link_fault.clone();
-        fault.mark_unchanged();
-        if self.client.state() != ClientState::Connected {
-            return Err(Fault::Link(fault.borrow().clone()));
-        }
-        tokio::select! {
-            biased;
-            outcome = call => outcome.map_err(Fault::Call),
-            Ok(()) = fault.changed() => Err(Fault::Link(fault.borrow().clone())),
-        }
+        let replies = replies.map_err(|fault| self.write_error(fault))?;
+        let verdicts = replies.iter().zip(shares).map(|(reply, share)| Verdict::read(reply, share.len()));
+        let unexpected = || WriteError::Unknown(format!("redis {}: unexpected reply of the script", self.address));
+        verdicts.map(|verdict| verdict.ok_or_else(unexpected)).collect()
     }
 
     fn account(&self, plan: &Plan<'_>, shares: &[(Vec<Placed<'_>>, Verdict)]) -> Written {
@@ -271,12 +214,12 @@ impl RedisSink {
     }
 
     fn write_error(&self, fault: Fault) -> WriteError {
-        let text = |what: &str| format!("redis {}: {what}", self.address);
-        match fault {
-            Fault::Link(Down { what, class: Class::Denied }) => WriteError::Denied(text(&what)),
-            Fault::Link(Down { what, class: Class::Untrusted }) => WriteError::Untrusted(text(&what)),
-            Fault::Link(Down { what, class: Class::Sink | Class::Unknown }) => WriteError::SinkFault(text(&what)),
-            Fault::Call(error) => match (class(&error), error.kind()) {
+        let text = |what: &str| format!("redis {}: {what}", fault.server);
+        match fault.reason {
+            Reason::Link(Down { what, class: Class::Denied, .. }) => WriteError::Denied(text(&what)),
+            Reason::Link(Down { what, class: Class::Untrusted, .. }) => WriteError::Untrusted(text(&what)),
+            Reason::Link(Down { what, class: Class::Sink | Class::Unknown, .. }) => WriteError::SinkFault(text(&what)),
+            Reason::Call(error) => match (class(&error), error.kind()) {
                 (Class::Sink, ErrorKind::Timeout) => {
                     let timeout = service::format_duration(self.timeout);
                     WriteError::SinkFault(text(&format!("no answer within --redis-timeout {timeout}")))
@@ -290,19 +233,14 @@ impl RedisSink {
     }
 }
 
-/// What the connection last failed of.
-#[derive(Debug, Clone)]
-struct Down {
-    what: String,
-    class: Class,
-}
-
-/// Why a call has no reply.
-enum Fault {
-    /// There is no connection, or it was lost during the call.
-    Link(Down),
-    /// What Redis or the client says of the call.
-    Call(Error),
+impl Servers {
+    fn start(template: Template) -> Result<Self, Error> {
+        Ok(match (&template.config.server, Sentinels::new(&template)) {
+            (_, Some(sentinels)) => Self::Sentinel(Cluster::start(template, Source::Sentinels(sentinels))),
+            (ServerConfig::Clustered { .. }, None) => Self::Cluster(Cluster::start(template, Source::Cluster)),
+            (server, None) => Self::One(Link::start(&template, &server.hosts().swap_remove(0))?),
+        })
+    }
 }
 
 impl Sink for RedisSink {
@@ -312,7 +250,7 @@ impl Sink for RedisSink {
     async fn write(&self, batch: &Batch<DriverLocation>) -> Result<Written, WriteError> {
         let mut plan = self.rules.plan(batch.len(), Placed::all(batch), now_ms());
         let shares = self.shares(std::mem::take(&mut plan.writes));
-        let verdicts = try_join_all(shares.iter().map(|share| self.send(share))).await?;
+        let verdicts = self.send(&shares).await?;
         let shares: Vec<_> = shares.into_iter().zip(verdicts).collect();
         Ok(self.account(&plan, &shares))
     }
@@ -322,14 +260,20 @@ impl Sink for RedisSink {
     }
 
     async fn probe(&self) -> Result<(), WriteError> {
-        let probe =
-            self.client.eval(Str::from_static(PROBE), Key::from(self.form.key_prefix.as_str()), Vec::<Value>::new());
-        let probed: Result<i64, Fault> = self.linked(probe).await;
-        probed.map(drop).map_err(|fault| self.write_error(fault))
+        let key = |number: u32| format!("{}{number}", self.form.key_prefix).into_bytes();
+        let probed = match &self.servers {
+            Servers::One(link) => {
+                let call = Call { keys: vec![key(0).into()], args: Vec::new() };
+                link.run(&self.probe, &call).await.map(drop)
+            }
+            Servers::Sentinel(cluster) | Servers::Cluster(cluster) => cluster.run_everywhere(&self.probe, key).await,
+        };
+        probed.map_err(|fault| self.write_error(fault))
     }
 }
 
-fn client(config: &SinkConfig) -> Result<Client, Error> {
+/// What all connections have in common.
+fn template(config: &SinkConfig) -> Result<Template, Error> {
     let (mut server, scheme) = tls::parse(&config.url)?;
     tls::secure(&mut server, &config.security);
     if (scheme == UrlScheme::Tls) != server.uses_tls() {
@@ -339,76 +283,12 @@ fn client(config: &SinkConfig) -> Result<Client, Error> {
     server.fail_fast = false;
     server.blocking = Blocking::Block;
     server.version = RespVersion::RESP2;
-    let mut policy =
-        ReconnectPolicy::new_exponential(RECONNECT_ATTEMPTS, RECONNECT_MIN_MS, RECONNECT_MAX_MS, RECONNECT_BASE);
-    policy.set_jitter(RECONNECT_JITTER_MS);
-    Builder::from_config(server)
-        .set_policy(policy)
-        .set_connection_config(connection_config(config.timeout))
-        .set_performance_config(PerformanceConfig {
-            default_command_timeout: config.timeout,
-            max_feed_count: CALLS_PER_FLUSH,
-            broadcast_channel_capacity: EVENTS_WAITING,
-        })
-        .build()
+    Ok(Template { config: server, timeout: config.timeout })
 }
 
-fn connection_config(timeout: Duration) -> ConnectionConfig {
-    ConnectionConfig {
-        connection_timeout: CONNECT_TIMEOUT,
-        internal_command_timeout: timeout,
-        cluster_cache_update_delay: Duration::ZERO,
-        // The pipeline repeats whole batches, with waits of its own.
-        max_command_attempts: 1,
-        max_redirections: REDIRECTIONS,
-        unresponsive: UnresponsiveConfig {
-            max_timeout: Some(timeout * UNRESPONSIVE_TIMEOUTS),
-            interval: timeout / UNRESPONSIVE_CHECKS,
-        },
-        reconnect_on_auth_error: true,
-        auto_client_setname: false,
-        max_command_buffer_len: CALLS_WAITING,
-        disable_cluster_health_check: false,
-        // The check for unresponsive connections stands in for keep-alive.
-        tcp: TcpConfig { nodelay: Some(true), linger: None, ttl: None, keepalive: None },
-        // A server that became a replica keeps its connections: only a new one finds its successor.
-        reconnect_errors: vec![ReconnectError::ReadOnly],
-    }
-}
-
-fn address(client: &Client) -> String {
-    let hosts: Vec<_> = client.client_config().server.hosts().iter().map(ToString::to_string).collect();
+fn address(template: &Template) -> String {
+    let hosts: Vec<_> = template.config.server.hosts().iter().map(ToString::to_string).collect();
     hosts.join(",")
-}
-
-/// Drives the connection for as long as the sink lives. Only a fault of configuration that the server itself reports
-/// (a cluster URL for a server that is none) ends the client's own loop; an operator may mend it while we wait.
-async fn keep_connected(client: Client) {
-    loop {
-        if let Ok(Err(error)) = client.connect().await {
-            warn!(%error, "the connection to Redis ended");
-        }
-        tokio::time::sleep(Duration::from_millis(RECONNECT_MAX_MS.into())).await;
-    }
-}
-
-async fn note_faults(client: Client, scheme: UrlScheme, link_fault: watch::Sender<Down>) {
-    let mut faults = client.error_rx();
-    loop {
-        match faults.recv().await {
-            Ok((error, _)) => {
-                link_fault.send_replace(Down { what: explain(&error, scheme), class: class(&error) });
-            }
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
-        }
-    }
-}
-
-fn fred_arguments(call: &Call) -> (Vec<Key>, Vec<Value>) {
-    let keys = call.keys.iter().cloned().map(Key::from).collect();
-    let args = call.args.iter().cloned().map(Value::Bytes).collect();
-    (keys, args)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
