@@ -82,7 +82,6 @@ pub struct RedisSink {
     order: Script,
     probe: Script,
     timeout: Duration,
-    scheme: UrlScheme,
     address: String,
     metrics: SinkMetrics,
     foreign_key_seen: AtomicBool,
@@ -125,7 +124,6 @@ impl RedisSink {
         let template = template(&config).map_err(|error| UrlError(error.details().to_owned()))?;
         Ok(Self {
             address: address(&template),
-            scheme: template.scheme(),
             servers: Servers::start(template).map_err(|error| UrlError(error.details().to_owned()))?,
             rules: Rules::new(config.position_ttl, config.conflate, config.steady_batch),
             form: Form { key_prefix: config.key_prefix, value_format: config.value_format, life: config.position_ttl },
@@ -224,10 +222,10 @@ impl RedisSink {
                     let timeout = service::format_duration(self.timeout);
                     WriteError::SinkFault(text(&format!("no answer within --redis-timeout {timeout}")))
                 }
-                (Class::Sink, _) => WriteError::SinkFault(text(&explain(&error, self.scheme))),
-                (Class::Denied, _) => WriteError::Denied(text(&explain(&error, self.scheme))),
-                (Class::Untrusted, _) => WriteError::Untrusted(text(&explain(&error, self.scheme))),
-                (Class::Unknown, _) => WriteError::Unknown(text(&explain(&error, self.scheme))),
+                (Class::Sink, _) => WriteError::SinkFault(text(&explain(&error))),
+                (Class::Denied, _) => WriteError::Denied(text(&explain(&error))),
+                (Class::Untrusted, _) => WriteError::Untrusted(text(&explain(&error))),
+                (Class::Unknown, _) => WriteError::Unknown(text(&explain(&error))),
             },
         }
     }
@@ -346,7 +344,7 @@ fn first_word(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
-fn explain(error: &Error, scheme: UrlScheme) -> String {
+fn explain(error: &Error) -> String {
     let details = error.details();
     if is_from_server(error) {
         return match first_word(details) {
@@ -354,7 +352,9 @@ fn explain(error: &Error, scheme: UrlScheme) -> String {
                 "{details}; check user and password in --redis-url, or --redis-username and --redis-password-file"
             ),
             "NOPERM" => {
-                format!("{details}; the user of --redis-url needs +eval +evalsha +set on the keys of --key-prefix")
+                let rights =
+                    "+eval +evalsha +set on the keys of --key-prefix, on a cluster +cluster|slots +asking as well";
+                format!("{details}; the user of --redis-url needs {rights}")
             }
             _ => details.to_owned(),
         };
@@ -364,7 +364,7 @@ fn explain(error: &Error, scheme: UrlScheme) -> String {
     }
     // The client formats operating system errors with `Debug`; their own words are in quotes.
     let text = details.split('"').nth(1).unwrap_or(details);
-    let hint = tls::hint(details, scheme);
+    let hint = tls::hint(details);
     format!("not connected: {}; is Redis running at --redis-url{hint}?", text.trim_end_matches('.'))
 }
 

@@ -1,6 +1,7 @@
 //! The link to one server: a client of fred that stays connected by itself, calls over it that fail at once while it is
 //! down, and the end of both with the value.
 
+use std::fmt::{self, Display, Formatter};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::{Class, UrlScheme, class, explain};
+use super::{Class, class, explain};
 use crate::order::Call;
 
 /// Calls waiting inside the client; on a cluster all calls of a batch for one master count as one.
@@ -55,11 +56,6 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Whether its connections are secured.
-    pub(super) fn scheme(&self) -> UrlScheme {
-        if self.config.uses_tls() { UrlScheme::Tls } else { UrlScheme::Plain }
-    }
-
     /// A client of one server, not yet connected. Every connection, to whatever kind of server, is made from this.
     fn client(&self, server: &Server) -> Result<Client, Error> {
         let config = Config { server: ServerConfig::Centralized { server: server.clone() }, ..self.config.clone() };
@@ -137,6 +133,15 @@ pub(super) enum Reason {
     Call(Error),
 }
 
+impl Display for Reason {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(down) => out.write_str(&down.what),
+            Self::Call(error) => out.write_str(&explain(error)),
+        }
+    }
+}
+
 /// What a connection last failed of.
 #[derive(Debug, Clone)]
 pub(super) struct Down {
@@ -147,16 +152,29 @@ pub(super) struct Down {
 
 impl Down {
     /// What is said before the first attempt to connect has ended.
-    pub(super) fn connecting() -> Self {
+    fn connecting() -> Self {
         Self { what: "connecting".to_owned(), class: Class::Sink, is_first_attempt: true }
     }
 
-    pub(super) fn of(error: &Error, scheme: UrlScheme) -> Self {
-        Self { what: explain(error, scheme), class: class(error), is_first_attempt: false }
+    fn of(error: &Error) -> Self {
+        Self { what: explain(error), class: class(error), is_first_attempt: false }
     }
 }
 
 impl Fault {
+    /// Before anything is known of `server`.
+    pub(super) fn connecting(server: impl Into<Arc<str>>) -> Self {
+        Self { server: server.into(), reason: Reason::Link(Down::connecting()) }
+    }
+
+    /// What came of looking for the masters. However a server put it, it is not about what is to be written.
+    pub(super) fn of_link(self) -> Self {
+        match self.reason {
+            Reason::Link(_) => self,
+            Reason::Call(error) => Self { reason: Reason::Link(Down::of(&error)), ..self },
+        }
+    }
+
     /// Whether Redis is there and refuses us.
     pub(super) fn is_denied(&self) -> bool {
         match &self.reason {
@@ -191,7 +209,7 @@ impl Link {
     pub(super) fn start(template: &Template, server: &Server) -> Result<Self, Error> {
         let client = template.client(server)?;
         let (fault, link_fault) = watch::channel(Down::connecting());
-        let noting = tokio::spawn(note_faults(client.error_rx(), template.scheme(), fault));
+        let noting = tokio::spawn(note_faults(client.error_rx(), fault));
         let connecting = tokio::spawn(keep_connected(client.clone()));
         let tasks = [noting, connecting].map(AbortOnDropHandle::new);
         Ok(Self { name: server.to_string().into(), client, link_fault, _tasks: tasks })
@@ -318,15 +336,11 @@ async fn keep_connected(client: Client) {
     }
 }
 
-async fn note_faults(
-    mut faults: Receiver<(Error, Option<Server>)>,
-    scheme: UrlScheme,
-    link_fault: watch::Sender<Down>,
-) {
+async fn note_faults(mut faults: Receiver<(Error, Option<Server>)>, link_fault: watch::Sender<Down>) {
     loop {
         match faults.recv().await {
             Ok((error, _)) => {
-                link_fault.send_replace(Down::of(&error, scheme));
+                link_fault.send_replace(Down::of(&error));
             }
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,

@@ -15,9 +15,9 @@ use fred::types::config::Server;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::connection::{Down, Fault, Link, Reason, Template};
+use super::connection::{Fault, Link, Reason, Template};
 use super::sentinel::Sentinels;
 use super::slots::SlotMap;
 
@@ -65,7 +65,14 @@ struct State {
 #[derive(Debug)]
 struct Held {
     link: Arc<Link>,
-    used_at: Instant,
+    /// When it was last used, if the server is in no map yet.
+    guest_since: Option<Instant>,
+}
+
+impl Held {
+    fn is_welcome(&self) -> bool {
+        self.guest_since.is_some_and(|since| since.elapsed() < GUEST_LIFE)
+    }
 }
 
 impl Routes {
@@ -73,7 +80,7 @@ impl Routes {
     pub(super) fn start(template: Template, source: Source) -> Self {
         let seeds = template.config.server.hosts();
         let name: Vec<_> = seeds.iter().map(ToString::to_string).collect();
-        let fault = Fault { server: name.join(",").into(), reason: Reason::Link(Down::connecting()) };
+        let fault = Fault::connecting(name.join(","));
         let state = State { map: Arc::new(SlotMap::empty()), links: HashMap::new(), fault: Some(fault) };
         let shared = Arc::new(Shared { template, state: Mutex::new(state), refresh: Notify::new() });
         let task = RefreshTask { shared: Arc::clone(&shared), source, known: seeds.clone(), seeds, turn: 0 };
@@ -116,14 +123,13 @@ impl Shared {
 
 impl State {
     fn link(&mut self, template: &Template, server: &Server) -> Result<Arc<Link>, Fault> {
-        let used_at = Instant::now();
+        let now = Instant::now();
         if let Some(held) = self.links.get_mut(server) {
-            held.used_at = used_at;
+            held.guest_since = held.guest_since.map(|_| now);
             return Ok(Arc::clone(&held.link));
         }
-        let failed = |error| Fault { server: server.to_string().into(), reason: Reason::Call(error) };
-        let link = Arc::new(Link::start(template, server).map_err(failed)?);
-        self.links.insert(server.clone(), Held { link: Arc::clone(&link), used_at });
+        let link = Arc::new(Link::start(template, server).map_err(|error| failed(server, error))?);
+        self.links.insert(server.clone(), Held { link: Arc::clone(&link), guest_since: Some(now) });
         Ok(link)
     }
 
@@ -133,13 +139,24 @@ impl State {
             let masters: Vec<_> = map.masters().iter().map(ToString::to_string).collect();
             info!(masters = masters.join(","), slots = map.covered(), "masters of Redis");
         }
-        self.links.retain(|server, held| map.masters().contains(server) || held.used_at.elapsed() < GUEST_LIFE);
+        self.links.retain(|server, held| map.masters().contains(server) || held.is_welcome());
         for master in map.masters() {
             // A link that cannot even be begun says why to the call that needs it.
             self.link(template, master).ok();
+            if let Some(held) = self.links.get_mut(master) {
+                held.guest_since = None;
+            }
         }
         self.map = Arc::new(map);
         self.fault = None;
+    }
+
+    /// The map stays as it was: calls find out by themselves what is no longer true.
+    fn lament(&mut self, fault: Fault) {
+        if self.fault.is_none() {
+            warn!(server = %fault.server, fault = %fault.reason, "the masters of Redis cannot be asked for");
+        }
+        self.fault = Some(fault);
     }
 }
 
@@ -163,7 +180,7 @@ impl RefreshTask {
                     REFRESH_INTERVAL
                 }
                 Err(fault) => {
-                    self.shared.state().fault = Some(fault);
+                    self.shared.state().lament(fault.of_link());
                     RETRY_INTERVAL
                 }
             };
@@ -197,8 +214,7 @@ impl RefreshTask {
                 break;
             }
         }
-        let nobody = || Fault { server: "".into(), reason: Reason::Link(Down::connecting()) };
-        let map = best.ok_or_else(|| fault.unwrap_or_else(nobody))?;
+        let map = best.ok_or_else(|| fault.unwrap_or_else(|| Fault::connecting("")))?;
         self.remember(&map.servers().cloned().collect::<Vec<_>>());
         Ok(map)
     }

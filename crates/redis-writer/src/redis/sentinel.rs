@@ -10,7 +10,7 @@ use fred::types::config::{Config, Server, ServerConfig};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::connection::{Down, Fault, Link, Reason, Template};
+use super::connection::{Fault, Link, Reason, Template};
 
 /// How long the others may take to contradict the first answer.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(200);
@@ -63,10 +63,7 @@ impl Sentinels {
                 (Some(Ok(told)), _) => break told,
                 (Some(Err(first)), None) => fault = Some(first),
                 (Some(Err(_)), first) => fault = first,
-                (None, first) => {
-                    let nobody = || Fault { server: "".into(), reason: Reason::Link(Down::connecting()) };
-                    return Err(first.unwrap_or_else(nobody));
-                }
+                (None, first) => return Err(first.unwrap_or_else(|| Fault::connecting(""))),
             }
         };
         let others = async {
@@ -80,7 +77,7 @@ impl Sentinels {
     }
 
     async fn ask_one(&self, sentinel: &Server) -> Result<Told, Fault> {
-        let mut answer = Err(Fault { server: sentinel.to_string().into(), reason: Reason::Link(Down::connecting()) });
+        let mut answer = Err(Fault::connecting(sentinel.to_string()));
         for template in &self.templates {
             answer = self.ask_as(template, sentinel).await;
             if !matches!(&answer, Err(fault) if fault.is_denied()) {

@@ -128,15 +128,10 @@ pub(super) fn lasting_fault(details: &str) -> Option<String> {
 }
 
 /// What else to look at where somebody listens, and ends the connection without a word or does not answer.
-pub(super) fn hint(details: &str, scheme: UrlScheme) -> &'static str {
+pub(super) fn hint(details: &str) -> &'static str {
     const WORDLESS: [&str; 5] = ["ConnectionReset", "BrokenPipe", "UnexpectedEof", "timed out", "InvalidMessage("];
-    if !WORDLESS.iter().any(|sign| details.contains(sign)) {
-        return "";
-    }
-    match scheme {
-        UrlScheme::Plain => ", and without TLS (else give rediss://)",
-        UrlScheme::Tls => ", and with TLS (else give redis://)",
-    }
+    let is_wordless = WORDLESS.iter().any(|sign| details.contains(sign));
+    if is_wordless { ", with TLS for rediss:// and without for redis://" } else { "" }
 }
 
 /// `NotValidForNameContext { expected: DnsName("a"), presented: ["DnsName(\"b\")"] }`.

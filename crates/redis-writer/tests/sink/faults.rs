@@ -6,6 +6,7 @@ use pipeline::{Sink, WriteError};
 use redis_writer::{RedisSink, SinkConfig};
 
 use crate::resp::{self, ok};
+use crate::servers::clients;
 use crate::world::*;
 
 /// What the sink says of a batch that does not get through.
@@ -211,6 +212,17 @@ async fn a_server_that_dies_is_found_again() {
         redis.redis.start().unwrap();
         assert_works_again(&sink, port).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_dropped_leaves_no_connection() {
+    let redis = redis("dropped");
+    let port = redis.redis.port();
+    let sink = sink(config(port)).await;
+    let connections = || clients(&resp::command(port, &["CLIENT", "LIST", "TYPE", "NORMAL"]).text());
+    assert_eq!(connections(), 1);
+    drop(sink);
+    until("the connection is closed", async || connections() == 0).await;
 }
 
 /// What a frozen server holds in its socket it executes when it wakes, long after the writer gave up and wrote newer

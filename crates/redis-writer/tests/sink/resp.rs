@@ -25,6 +25,21 @@ impl Answer {
         }
     }
 
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Status(text) | Self::Error(text) => text,
+            Self::Bytes(bytes) => String::from_utf8(bytes).unwrap(),
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
+    pub(crate) fn list(self) -> Vec<Answer> {
+        match self {
+            Self::Array(list) => list,
+            other => panic!("no list: {other:?}"),
+        }
+    }
+
     pub(crate) fn bytes(self) -> Option<Vec<u8>> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
@@ -40,6 +55,15 @@ pub(crate) fn command(port: u16, words: &[&str]) -> Answer {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(&encoded(words)).unwrap();
     read(&mut BufReader::new(stream))
+}
+
+/// Sends commands over one connection; the answer to the last.
+pub(crate) fn conversation(port: u16, commands: &[&[&str]]) -> Answer {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    commands.iter().for_each(|words| stream.write_all(&encoded(words)).unwrap());
+    let mut input = BufReader::new(stream);
+    commands.iter().map(|_| read(&mut input)).last().unwrap()
 }
 
 /// Sends one command that must succeed.

@@ -10,7 +10,7 @@ use native::{Launch, Port, Process, Signal, Stack, StackOptions, Wish};
 use pipeline::{Batch, Item, Sink, Slice, WriteError, Written};
 use redis_writer::{Conflate, RedisSink, Security, SinkConfig, ValueFormat};
 
-use crate::resp::{self, Answer};
+use crate::resp;
 
 pub(crate) const LIFE: Duration = Duration::from_secs(30);
 /// Well above what a busy machine needs for an answer, well below the patience of a test.
@@ -75,6 +75,23 @@ impl SpecialRedis {
         self
     }
 
+    /// Kills it (SIGKILL); it can be started again, with the data directory as it was.
+    pub(crate) fn kill(&self) {
+        self.running().kill();
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.running().freeze();
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.running().thaw();
+    }
+
+    fn running(&self) -> &Process {
+        self.process.as_ref().unwrap()
+    }
+
     pub(crate) fn stop(mut self) -> Self {
         self.process = None;
         self
@@ -82,6 +99,11 @@ impl SpecialRedis {
 
     pub(crate) fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// The port of its cluster bus.
+    pub(crate) fn bus(&self) -> u16 {
+        self.bus.as_ref().unwrap().number()
     }
 }
 
@@ -193,8 +215,16 @@ pub(crate) fn expires_at(port: u16, driver: &str) -> i64 {
 
 /// How often Redis ran a command.
 pub(crate) fn calls(port: u16, command: &str) -> u64 {
-    let Answer::Bytes(stats) = resp::command(port, &["INFO", "commandstats"]) else { panic!("no statistics") };
-    let stats = String::from_utf8(stats).unwrap();
-    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    statistic(port, "commandstats", &format!("cmdstat_{command}:calls="))
+}
+
+/// How often Redis answered with an error of that first word.
+pub(crate) fn errors(port: u16, word: &str) -> u64 {
+    statistic(port, "errorstats", &format!("errorstat_{word}:count="))
+}
+
+fn statistic(port: u16, section: &str, prefix: &str) -> u64 {
+    let stats = resp::command(port, &["INFO", section]).text();
+    let line = stats.lines().find_map(|line| line.strip_prefix(prefix));
     line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
 }
