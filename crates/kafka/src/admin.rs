@@ -158,6 +158,33 @@ impl Client {
         Ok(settings.filter_map(|one| Some((one.name.to_string(), one.value.as_ref()?.to_string()))).collect())
     }
 
+    /// Some settings of several topics, by topic and name; topics whose settings we may not see are left out.
+    ///
+    /// # Errors
+    /// What kept the cluster from answering.
+    pub async fn settings_of(
+        &self,
+        topics: &[&str],
+        names: &[&str],
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, Error> {
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        let resources = topics.iter().map(|topic| {
+            DescribeConfigsResource::default()
+                .with_resource_type(RESOURCE_TYPE_TOPIC)
+                .with_resource_name(text(topic))
+                .with_configuration_keys(Some(names.iter().map(|name| text(name)).collect()))
+        });
+        let request = DescribeConfigsRequest::default().with_resources(resources.collect());
+        let answer = self.ask_any(DESCRIBE_CONFIGS_VERSION, &request).await?;
+        let seen = answer.results.iter().filter(|result| result.error_code.err().is_none());
+        let settings = seen.map(|result| {
+            let values = result.configs.iter();
+            let values = values.filter_map(|one| Some((one.name.to_string(), one.value.as_ref()?.to_string())));
+            (result.resource_name.to_string(), values.collect())
+        });
+        Ok(settings.collect())
+    }
+
     /// Replicas for the topic, and `min.insync.replicas` where the rule sets it.
     async fn replication(&self, spec: &TopicSpec) -> Result<(i16, Option<i16>), Error> {
         if let Some(given) = spec.replication {

@@ -112,6 +112,8 @@ pub struct PartitionMetadata {
     pub id: PartitionId,
     /// The broker that leads it, if one does at the moment.
     pub leader: Option<BrokerId>,
+    /// The broker that is to lead it when all are up.
+    pub preferred: Option<BrokerId>,
     /// Number of replicas that are assigned.
     pub replicas: usize,
     /// Number of replicas in sync.
@@ -190,6 +192,13 @@ impl Client {
     /// Whether the broker was in the last metadata.
     pub(crate) fn knows_broker(&self, broker: BrokerId) -> bool {
         self.metadata().brokers.contains_key(&broker)
+    }
+
+    /// The brokers as last learned, with the address of each, without asking.
+    pub fn known_brokers(&self) -> Vec<(BrokerId, String)> {
+        let mut brokers: Vec<_> = self.metadata().brokers.iter().map(|(id, address)| (*id, address.clone())).collect();
+        brokers.sort();
+        brokers
     }
 
     /// What was last learned of `topic`, without asking.
@@ -445,6 +454,7 @@ fn topic_metadata(name: &str, topic: &MetadataResponseTopic) -> TopicMetadata {
         .map(|partition| PartitionMetadata {
             id: PartitionId(partition.partition_index),
             leader: (*partition.leader_id >= 0).then_some(BrokerId(*partition.leader_id)),
+            preferred: partition.replica_nodes.first().map(|node| BrokerId(**node)),
             replicas: partition.replica_nodes.len(),
             in_sync: partition.isr_nodes.len(),
         })

@@ -1,6 +1,6 @@
 //! Groups seen from outside: which there are, who is in them, their offsets altered, themselves deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::{Buf, Bytes};
 use futures::future::{join_all, try_join_all};
@@ -42,7 +42,7 @@ pub struct GroupListing {
     pub kind: String,
 }
 
-/// A group of the classic protocol as its coordinator describes it.
+/// A group as its coordinator describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupDescription {
     /// Its id.
@@ -143,14 +143,23 @@ impl Client {
     }
 
     async fn describe_groups_of(&self, broker: BrokerId, groups: &[&str]) -> Result<Vec<GroupDescription>, Error> {
+        self.describe_groups_each(broker, groups).await?.into_values().collect()
+    }
+
+    /// Describes groups that `broker` coordinates; what ails one group stands in its place.
+    pub(crate) async fn describe_groups_each(
+        &self,
+        broker: BrokerId,
+        groups: &[&str],
+    ) -> Result<HashMap<String, Result<GroupDescription, Error>>, Error> {
         let ids = groups.iter().map(|group| group_id(group)).collect();
         let request = DescribeGroupsRequest::default().with_groups(ids);
         let answer = self.call(broker, Lane::Short, DESCRIBE_GROUPS_VERSION, &request).await?;
-        answer.groups.iter().map(read_group).collect()
+        Ok(answer.groups.iter().map(|group| (group.group_id.to_string(), read_group(group))).collect())
     }
 }
 
-fn group_id(group: &str) -> GroupId {
+pub(crate) fn group_id(group: &str) -> GroupId {
     GroupId(StrBytes::from_string(group.to_owned()))
 }
 

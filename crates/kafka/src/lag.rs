@@ -175,7 +175,7 @@ impl Client {
         if none.is_empty() { Ok(Vec::new()) } else { self.list_offsets_once(&none, OffsetSpec::Latest).await }
     }
 
-    async fn fetch_committed(
+    pub(crate) async fn fetch_committed(
         &self,
         broker: BrokerId,
         groups: &[&str],

@@ -8,7 +8,8 @@
 //!     │       ├── events   Assigned + Claim │ Revoked │ Lost │ Trouble │ Failed
 //!     │       ├── fetched  whole batches, still encoded, of what was started
 //!     │       └── handle   start, pause, resume, stop, commit, close
-//!     ├── lag ───────── offsets of the log, committed offsets of any group
+//!     ├── lag ───────── offsets of the log, committed offsets of any group, the time of the record at an offset
+//!     ├── GroupWatch ── all groups again and again: commits and members, a request for many groups
 //!     └── topics, groups: create, grow, describe, alter offsets, delete
 //! ```
 //!
@@ -44,6 +45,7 @@ mod group_admin;
 mod lag;
 mod listener;
 mod partitioner;
+mod peek;
 mod pending;
 pub mod producer;
 mod record;
@@ -52,6 +54,7 @@ mod scram;
 mod tls;
 pub mod topics;
 mod types;
+mod watch;
 
 pub use ::tls::{Authorities, BadPem, CertificateChain, PrivateKey, Tls};
 pub use admin::{Created, MIN_IN_SYNC, REPLICATION, TopicSpec};
@@ -69,6 +72,7 @@ pub use group::claim::Claim;
 pub use group_admin::{GroupDescription, GroupListing, GroupMember};
 pub use lag::{Committed, CommittedOffsets, ListedOffset, ListedOffsets, OffsetSpec};
 pub use partitioner::partition_for_key;
+pub use peek::{Peeked, PeekedAt};
 pub use producer::{
     Compression, Delivered, Delivery, Header, OutRecord, ProduceError, Producer, ProducerConfig, ProducerStats,
     RejectReason, Rejected,
@@ -76,3 +80,4 @@ pub use producer::{
 pub use record::{MAX_DECODED_BYTES, RawBatch, Record, TimestampType, UndecodableBatch};
 pub use sasl::{Sasl, SaslMechanism, Secret};
 pub use types::{BrokerId, Offset, PartitionId, TopicPartition};
+pub use watch::{GroupWatch, OfGroups};

@@ -510,6 +510,7 @@ mod tests {
         let partitions = leaders.iter().enumerate().map(|(number, leader)| PartitionMetadata {
             id: id(number),
             leader: *leader,
+            preferred: None,
             replicas: 1,
             in_sync: 1,
         });

@@ -145,6 +145,7 @@ impl World {
         let partitions = (0..PARTITIONS).map(|number| PartitionMetadata {
             id: PartitionId(i32::try_from(number).unwrap()),
             leader: Some(BrokerId(i32::try_from(number % 2).unwrap())),
+            preferred: None,
             replicas: 1,
             in_sync: 1,
         });

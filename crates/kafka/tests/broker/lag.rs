@@ -1,10 +1,11 @@
 //! Offsets and commits on a real broker. The records come from rskafka, so that the counts are not our own.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use kafka::{
-    Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, Offset, OffsetSpec, PartitionId,
-    TopicPartition, TopicSpec,
+    Client, CommitMetadata, Consumer, ConsumerConfig, Error, ErrorKind, GroupEvent, GroupProtocol, GroupWatch, Offset,
+    OffsetSpec, PartitionId, Peeked, TopicPartition, TopicSpec,
 };
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
@@ -171,4 +172,64 @@ async fn without_a_broker_the_error_names_flag_and_address() {
     let error = nobody.committed_offsets("g", None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Transient);
     assert!(error.to_string().contains("127.0.0.1:1") && error.to_string().contains("--brokers"), "{error}");
+}
+
+#[tokio::test]
+async fn the_first_record_at_an_offset_is_found_in_the_middle_of_a_batch() {
+    let client = client();
+    topic(&client, "peeked", &[10, 3]).await;
+    let places = [
+        (at("peeked", 0), Offset(0)),
+        (at("peeked", 0), Offset(7)),
+        (at("peeked", 1), Offset(2)),
+        (at("peeked", 1), Offset(3)),
+    ];
+    let peeked = client.peek(&places).await.unwrap();
+    assert_eq!(peeked.len(), places.len());
+    let found: HashMap<_, _> = peeked.into_iter().map(|(at, offset, found)| ((at, offset), found.unwrap())).collect();
+    let record = |number: i64| Peeked::Record { timestamp_ms: START_MS + 1_000 * number };
+    for (place, expected) in places.into_iter().zip([record(0), record(7), record(2), Peeked::Nothing]) {
+        assert_eq!(found[&place], expected, "{place:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_place_in_a_topic_that_is_not_there_is_told_by_itself() {
+    let client = client();
+    topic(&client, "peeked-beside", &[1]).await;
+    let places = [(at("never-made", 0), Offset(0)), (at("peeked-beside", 0), Offset(0))];
+    let peeked = client.peek(&places).await.unwrap();
+    let failed = peeked.iter().filter(|(_, _, found)| found.is_err()).map(|(at, _, _)| at.topic.to_string());
+    assert_eq!(failed.collect::<Vec<_>>(), ["never-made"]);
+}
+
+#[tokio::test]
+async fn a_watch_reads_the_commits_and_members_of_groups_of_both_protocols() {
+    let client = client();
+    topic(&client, "watched", &[4, 4]).await;
+    commit(&client, "watched-empty", &[(at("watched", 0), Offset(3), String::new())]).await;
+    let newer = ConsumerConfig {
+        protocol: GroupProtocol::Consumer { remote_assignor: None },
+        ..ConsumerConfig::new("watched-newer", vec!["watched".into()])
+    };
+    let mut member = Consumer::join(client.clone(), newer);
+    while !matches!(member.events.recv().await.unwrap(), GroupEvent::Assigned { partitions, .. } if partitions.len() == 2)
+    {
+    }
+    let watch = GroupWatch::new(client.clone());
+    let listed = watch.list().await.unwrap();
+    let kind = |group: &str| listed.iter().find(|one| one.group == group).map(|one| one.kind.as_str());
+    assert_eq!((kind("watched-empty"), kind("watched-newer")), (Some("classic"), Some("consumer")));
+    for _ in ["asks for the coordinators", "knows them"] {
+        let committed = watch.committed(&["watched-empty", "watched-newer"]).await.unwrap();
+        assert_eq!(committed["watched-empty"].as_ref().unwrap()[0].1.offset, Offset(3));
+        let described = watch.describe_consumer(&["watched-newer"]).await.unwrap();
+        let described = described["watched-newer"].as_ref().unwrap();
+        assert_eq!((described.members.len(), described.members[0].partitions.len()), (1, 2));
+    }
+    assert_eq!(
+        watch.describe_classic(&["watched-empty"]).await.unwrap()["watched-empty"].as_ref().unwrap().state,
+        "Empty"
+    );
+    member.handle.close().await;
 }
