@@ -141,9 +141,23 @@ impl Error {
         }
     }
 
+    /// Whether the broker knows us and does not allow it: a right is missing.
+    pub fn is_denied(&self) -> bool {
+        self.code().is_some_and(is_denial)
+    }
+
     pub(crate) fn refused(api: &'static str, what: impl Into<String>, code: ResponseError) -> Self {
         Self::Refused { api, what: what.into(), code }
     }
+}
+
+pub(crate) fn is_denial(code: ResponseError) -> bool {
+    matches!(
+        code,
+        ResponseError::TopicAuthorizationFailed
+            | ResponseError::GroupAuthorizationFailed
+            | ResponseError::ClusterAuthorizationFailed
+    )
 }
 
 /// Codes that pass by themselves; beyond the codec's own list, what a moving cluster answers for a while.

@@ -28,9 +28,9 @@ use crate::record::{LogSlice, MAX_DECODED_BYTES, RawBatch};
 use crate::types::{BrokerId, Offset, PartitionId, TopicPartition};
 
 /// Fetch 12 is the last version before topic ids took the place of names.
-const FETCH_VERSION: i16 = 12;
+pub(crate) const FETCH_VERSION: i16 = 12;
 /// Records of open and aborted transactions are not shown.
-const READ_COMMITTED: i8 = 1;
+pub(crate) const READ_COMMITTED: i8 = 1;
 /// How long the broker may wait for the first record when nothing comes in.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// After a failure, a broker or partition is left alone for this long.

@@ -10,6 +10,7 @@
 //!     │       └── handle   start, pause, resume, stop, commit, close
 //!     ├── lag ───────── offsets of the log, committed offsets of any group, the time of the record at an offset
 //!     ├── GroupWatch ── all groups again and again: commits and members, a request for many groups
+//!     ├── Reader ────── stretches of a log, once, without a group
 //!     └── topics, groups: create, grow, describe, alter offsets, delete
 //! ```
 //!
@@ -48,6 +49,7 @@ mod partitioner;
 mod peek;
 mod pending;
 pub mod producer;
+mod reader;
 mod record;
 mod sasl;
 mod scram;
@@ -77,6 +79,7 @@ pub use producer::{
     Compression, Delivered, Delivery, Header, OutRecord, ProduceError, Producer, ProducerConfig, ProducerStats,
     RejectReason, Rejected,
 };
+pub use reader::{READ_MAX_BYTES, Read, Reader, Stretch};
 pub use record::{MAX_DECODED_BYTES, RawBatch, Record, TimestampType, UndecodableBatch};
 pub use sasl::{Sasl, SaslMechanism, Secret};
 pub use types::{BrokerId, Offset, PartitionId, TopicPartition};

@@ -39,11 +39,19 @@ pub const TRUNCATED: &str = "driver-location-truncated";
 /// Bytes of the original's key, value and headers, in decimal digits; absent on a whole letter.
 pub const ORIGINAL_SIZE: &str = "driver-location-original-size";
 
+/// On a record that was sent back from the dead letter topic, and on its letter if it fails again: how often that was.
+pub const REDRIVE_COUNT: &str = "redrive-count";
+/// On such a record: where the first original was, as `TOPIC-PARTITION@OFFSET`.
+pub const REDRIVE_OF: &str = "redrive-of";
+
 /// Spring has more of them than we write.
 const SPRING_PREFIX: &str = "kafka_dlt-";
+/// Kafka Connect's letters, which may come back to us as records.
+const CONNECT_PREFIX: &str = "__connect.errors.";
 const OURS: [&str; 8] = [GROUP, SERVICE, VERSION, REASON, DETAIL, ATTEMPTS, TRUNCATED, ORIGINAL_SIZE];
 
-/// Whether a header belongs to a letter and not to its original.
+/// Whether a header belongs to a letter and not to its original. Those of a redrive are the original's: they outlive
+/// letters, so that what fails for ever does not go round for ever.
 pub fn is_letter_header(name: &str) -> bool {
-    name.starts_with(SPRING_PREFIX) || OURS.contains(&name)
+    name.starts_with(SPRING_PREFIX) || name.starts_with(CONNECT_PREFIX) || OURS.contains(&name)
 }

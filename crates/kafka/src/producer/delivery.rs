@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use kafka_protocol::error::ResponseError;
 
+use crate::error::is_denial;
 use crate::types::{Offset, PartitionId};
 
 /// Where a record ended up, acknowledged by all in-sync replicas.
@@ -40,6 +41,13 @@ pub enum ProduceError {
     /// The producer was closed first: the record is certainly not in Kafka.
     #[error("the producer was closed before it could send the record; the record is not in Kafka")]
     Closed,
+}
+
+impl ProduceError {
+    /// Whether the right to write is missing.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused { code } if is_denial(*code))
+    }
 }
 
 /// What became of a batch.
