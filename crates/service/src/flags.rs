@@ -1,5 +1,6 @@
 //! Flags: the common ones, the environment variable of every flag, and usage errors as one line each.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -155,9 +156,20 @@ fn command<C: Config>(info: &Info) -> Command {
         .about(info.about)
         .mut_arg("metrics_listen", |arg| arg.default_value(info.metrics_listen).required(false))
         .mut_args(with_environment);
-    // The service's own flags may stand before a subcommand or behind it. A subcommand's flags have no environment
-    // variables: what a task is to do is said each time anew.
-    if command.has_subcommands() { command.mut_args(|arg| arg.global(true)) } else { command }
+    // The service's own flags may stand before a subcommand or behind it, but for those that a subcommand has a meaning
+    // of its own for. A subcommand's flags have no environment variables: what a task is to do is said each time anew.
+    let taken = flags_of_subcommands(&command);
+    let is_taken = |arg: &Arg| arg.get_long().is_some_and(|flag| taken.contains(flag));
+    if command.has_subcommands() {
+        command.mut_args(|arg| if is_taken(&arg) { arg } else { arg.global(true) })
+    } else {
+        command
+    }
+}
+
+fn flags_of_subcommands(command: &Command) -> HashSet<String> {
+    let arguments = command.get_subcommands().flat_map(Command::get_arguments);
+    arguments.filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
 }
 
 /// Gives every flag the environment variable of its name, so that none can be forgotten.

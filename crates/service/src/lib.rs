@@ -19,7 +19,7 @@ pub use admin::{Admin, AdminError};
 pub use files::{FileFlag, TlsFiles, password_in_first_line};
 pub use flags::{CommonArgs, Config, Stop, Usage, parse};
 pub use health::{Component, Health};
-pub use logging::{LogFormat, LogId, log_id};
+pub use logging::{LogFormat, LogId, hash_id, log_id};
 pub use runner::{Context, ServiceError, main, test_context};
 pub use units::{
     broker, bytes, duration, format_bytes, format_duration, group_name, listen_address, number, topic_name,

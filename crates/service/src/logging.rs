@@ -61,11 +61,17 @@ pub fn log_id(driver_id: &str) -> LogId<'_> {
     LogId(driver_id)
 }
 
+/// The hash that stands for a driver id in logs.
+#[must_use]
+pub fn hash_id(driver_id: &str) -> String {
+    format!("#{:016x}", fnv1a(driver_id.as_bytes()))
+}
+
 impl fmt::Display for LogId<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DRIVER_IDS.get() {
             Some(DriverIds::Plain) => out.write_str(self.0),
-            Some(DriverIds::Hashed) | None => write!(out, "#{:016x}", fnv1a(self.0.as_bytes())),
+            Some(DriverIds::Hashed) | None => out.write_str(&hash_id(self.0)),
         }
     }
 }
