@@ -3,7 +3,9 @@
 use pipeline::PipelineArgs;
 use service::{CommonArgs, Config, Usage};
 
-/// Flags of dlt-monitor as a service.
+use crate::command::Command;
+
+/// Flags of dlt-monitor.
 #[derive(Debug, Clone, clap::Parser)]
 pub struct Flags {
     /// Consumer group that reads the dead letters
@@ -17,6 +19,10 @@ pub struct Flags {
     /// The flags that every service has; last, since their help heading would hold for what follows.
     #[command(flatten)]
     pub common: CommonArgs,
+
+    /// A command instead of the service.
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
 
 impl Config for Flags {
@@ -24,7 +30,14 @@ impl Config for Flags {
         &self.common
     }
 
+    fn is_task(&self) -> bool {
+        self.command.is_some()
+    }
+
     fn check(&self) -> Result<(), Usage> {
+        if let Some(command) = &self.command {
+            command.check(&self.pipeline.dead_letter_topic(&self.common.topic))?;
+        }
         self.pipeline.check()
     }
 }

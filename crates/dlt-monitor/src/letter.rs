@@ -26,7 +26,7 @@ mod connect {
 }
 
 /// Spring's class behind the one that its listener container throws; ours has none.
-const SPRING_CAUSE: &str = "kafka_dlt-exception-cause-fqcn";
+pub(crate) const SPRING_CAUSE: &str = "kafka_dlt-exception-cause-fqcn";
 
 /// A dead letter, as its headers tell it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +44,11 @@ pub struct Letter {
 }
 
 impl Letter {
+    /// Reads the headers of a record of a dead letter topic.
+    pub fn of(record: &kafka::Record) -> Self {
+        Self::read(record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())))
+    }
+
     /// Reads the headers of a letter.
     pub fn read<'h>(headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>) -> Self {
         let headers = Headers(headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect());

@@ -1,16 +1,31 @@
-//! Watches the dead letter topic: counts letters by the topic of their original and writes one error line for each.
+//! Dead letters. As a service: counts them and writes one error line for each. As a command: shows them and sends their
+//! originals back.
 //!
 //! ```text
-//!   <topic>.DLT ──pipeline──▶ headers ─▶ Letter (pure) ─▶ counters, log ─▶ commit
+//!   service   <topic>.DLT ──pipeline──▶ headers ─▶ Letter (pure) ─▶ counters, log ─▶ commit
+//!   command   <topic>.DLT ──Scan──▶ Filter (pure) ─▶ list, stats, show, export
+//!                                          └─▶ original (pure) ─▶ once? ─▶ Courier ─▶ <topic>     redrive, import
 //! ```
 //!
 //! It has no dead letter topic of its own: a letter about a letter would come back here.
 
+mod anatomy;
+pub mod command;
 mod config;
+mod courier;
 mod error;
+mod filter;
+mod jsonl;
 mod letter;
 mod metrics;
+mod moment;
 mod monitor;
+mod once;
+mod original;
+mod pace;
+mod scan;
+mod story;
+mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +33,15 @@ use std::time::Duration;
 use pipeline::{Policy, Settings};
 use service::{Context, Info};
 
+pub use command::Command;
 pub use config::Flags;
 pub use error::Error;
+pub use filter::{Filter, FilterArgs, ReasonName};
 pub use letter::{Letter, UNKNOWN};
+pub use moment::Moment;
+pub use original::TimestampPolicy;
 
+use command::Desk;
 use metrics::LetterMetrics;
 use monitor::{LetterSink, read_letter};
 
@@ -43,13 +63,19 @@ const FETCH_MIN_BYTES: i32 = 1;
 /// One batch at a time: the log keeps the order in which letters arrived.
 const WRITERS: usize = 1;
 
-/// Watches until shutdown.
+/// Watches until shutdown; with a subcommand, carries it out.
 ///
 /// # Errors
-/// What waiting does not help with: missing rights, topics that contradict `--topic-create check`.
+/// What waiting does not help with: missing rights, topics that contradict `--topic-create check`; see [`Error`].
 pub async fn run(flags: Flags, context: Context) -> Result<(), Error> {
+    let dead_letter_topic = flags.pipeline.dead_letter_topic(&flags.common.topic);
+    if let Some(command) = flags.command {
+        let kafka = flags.common.client_config(INFO.name);
+        return Desk::new(kafka, &flags.common.topic, &dead_letter_topic, context.shutdown).run(command).await;
+    }
     let metrics = LetterMetrics::new(&flags.common.topic);
-    pipeline::run(settings(&flags), read_letter, Arc::new(LetterSink::new(metrics)), context).await
+    pipeline::run(settings(&flags), read_letter, Arc::new(LetterSink::new(metrics)), context).await?;
+    Ok(())
 }
 
 fn settings(flags: &Flags) -> Settings {

@@ -11,7 +11,7 @@ use crate::metrics::LetterMetrics;
 /// Reads a letter; every record is one, whatever it holds.
 #[expect(clippy::unnecessary_wraps, reason = "the pipeline asks for a decoder that may fail")]
 pub(crate) fn read_letter(record: &Record) -> Result<Letter, RecordFault> {
-    Ok(Letter::read(record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()))))
+    Ok(Letter::of(record))
 }
 
 /// Counts letters and tells of them. It cannot fail: what it is given may be committed.
