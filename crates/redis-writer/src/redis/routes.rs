@@ -23,8 +23,10 @@ use super::slots::SlotMap;
 
 /// Looks at the map are at least this far apart, however many calls ask for one.
 const REFRESH_PAUSE: Duration = Duration::from_millis(100);
-/// The map is looked at this often even if nobody asks.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// The map of a cluster is looked at this often even if nobody asks: who has lost a slot says so by himself.
+const CLUSTER_INTERVAL: Duration = Duration::from_secs(30);
+/// And that of sentinels: a master that they have replaced goes on taking writes until they demote it, ten seconds later.
+const SENTINEL_INTERVAL: Duration = Duration::from_secs(2);
 /// As long as no look has succeeded.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A link to a server that is not in the map is kept for this long after its last use: one that takes over its first
@@ -38,6 +40,15 @@ pub(super) enum Source {
     Cluster,
     /// The sentinels of a master, which owns everything.
     Sentinels(Sentinels),
+}
+
+impl Source {
+    fn interval(&self) -> Duration {
+        match self {
+            Self::Cluster => CLUSTER_INTERVAL,
+            Self::Sentinels(_) => SENTINEL_INTERVAL,
+        }
+    }
 }
 
 /// The map and the links. Dropping it closes all connections.
@@ -177,7 +188,7 @@ impl RefreshTask {
             let wait = match self.look().await {
                 Ok(map) => {
                     self.shared.state().adopt(&self.shared.template, map);
-                    REFRESH_INTERVAL
+                    self.source.interval()
                 }
                 Err(fault) => {
                     self.shared.state().lament(fault.of_link());

@@ -187,7 +187,9 @@ fn node(name: &str, settings: &[(&str, &str)]) -> SpecialRedis {
         .with("cluster-node-timeout", NODE_TIMEOUT_MS)
         // A replica that lost sight of its master long ago may still take over.
         .with("cluster-replica-validity-factor", "0")
-        .with("repl-diskless-sync-delay", "0");
+        .with("repl-diskless-sync-delay", "0")
+        // A replica is named in the map once it has heard something of its master.
+        .with("repl-ping-replica-period", "1");
     settings.iter().fold(node, |node, (setting, value)| node.with(setting, value)).start()
 }
 
@@ -216,6 +218,12 @@ impl Guarded {
         let master = redis[0].port().to_string();
         let [first, second] = redis;
         let redis = [first.start(), second.with("replicaof", &format!("127.0.0.1 {master}")).start()];
+        let replication: [&[&str]; 2] = [&["AUTH", "secret"], &["INFO", "replication"]];
+        // Sentinels that come too early look again only after ten seconds.
+        until("the replica follows", async || {
+            resp::conversation(redis[1].port(), &replication).text().contains("master_link_status:up")
+        })
+        .await;
         let sentinels = (0..3).map(|index| Sentinel::start(&redis[0], index, sentinel_settings)).collect();
         let guarded = Self { redis, sentinels };
         until("the sentinels know each other and the replica", async || guarded.is_complete()).await;

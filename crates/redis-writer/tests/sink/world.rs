@@ -15,7 +15,8 @@ use crate::resp;
 pub(crate) const LIFE: Duration = Duration::from_secs(30);
 /// Well above what a busy machine needs for an answer, well below the patience of a test.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// A sentinel whose disk held it up for two seconds does nothing for the next thirty.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A Redis of its own.
 pub(crate) fn redis(name: &str) -> Stack {
