@@ -20,8 +20,8 @@ use super::hold::patiently;
 
 /// Name of a redrive of everything.
 pub const DEFAULT_NAME: &str = "all";
-/// What stands before the name in the name of its group.
-const GROUP_PREFIX: &str = "dlt-redrive-";
+/// What stands between the topic of the letters and the name, in the name of its group.
+const GROUP_INFIX: &str = ".redrive.";
 const NAME_MAX: usize = 150;
 /// Distinct originals that a redrive remembers, the newest ones; about 100 MB.
 pub(crate) const ONCE_LIMIT: usize = 2_000_000;
@@ -29,9 +29,9 @@ pub(crate) const ONCE_LIMIT: usize = 2_000_000;
 const WORDS_MAX: usize = 2_000;
 const METADATA_VERSION: &str = "dlt-redrive/1";
 
-/// The consumer group that holds the progress of the redrive `name`.
-pub fn progress_group(name: &str) -> String {
-    format!("{GROUP_PREFIX}{name}")
+/// The consumer group that holds the progress of the redrive `name` of a dead letter topic.
+pub fn progress_group(dead_letter_topic: &str, name: &str) -> String {
+    format!("{dead_letter_topic}{GROUP_INFIX}{name}")
 }
 
 pub(super) fn name(text: &str) -> Result<String, String> {
@@ -81,7 +81,7 @@ impl Plan {
         let now = now_ms();
         let (filter, words) = (args.filter.filter(now), words(args));
         let name = args.name.clone().unwrap_or_else(|| default_name(&words));
-        let group = progress_group(&name);
+        let group = progress_group(&desk.dead_letter_topic, &name);
         let mut scan = Scan::open(&desk.client, &desk.dead_letter_topic, &filter).await?;
         let policy = policy(desk, args).await?;
         if let Some(until) = filter.until_ms {
