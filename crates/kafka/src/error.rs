@@ -146,6 +146,14 @@ impl Error {
         self.code().is_some_and(is_denial)
     }
 
+    /// The request that failed, where one did.
+    pub fn api(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { api, .. } | Self::TimedOut { api, .. } | Self::UnsupportedVersion { api, .. } => Some(api),
+            _ => None,
+        }
+    }
+
     pub(crate) fn refused(api: &'static str, what: impl Into<String>, code: ResponseError) -> Self {
         Self::Refused { api, what: what.into(), code }
     }

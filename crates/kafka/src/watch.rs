@@ -33,12 +33,51 @@ pub struct GroupWatch {
     coordinators: Mutex<HashMap<String, BrokerId>>,
 }
 
-/// Which of the two protocols a group speaks; each has a request of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Classic,
-    /// KIP-848.
-    Consumer,
+type Answers<T> = HashMap<String, Result<T, Error>>;
+
+/// A question about many groups that one broker coordinates.
+trait Question {
+    type Answer;
+
+    fn put(
+        &self,
+        client: &Client,
+        broker: BrokerId,
+        groups: &[&str],
+    ) -> impl Future<Output = Result<Answers<Self::Answer>, Error>> + Send;
+}
+
+struct Commits;
+
+impl Question for Commits {
+    type Answer = CommittedOffsets;
+
+    async fn put(&self, client: &Client, broker: BrokerId, groups: &[&str]) -> Result<Answers<Self::Answer>, Error> {
+        client.fetch_committed(broker, groups, None).await
+    }
+}
+
+struct ClassicMembers;
+
+impl Question for ClassicMembers {
+    type Answer = GroupDescription;
+
+    async fn put(&self, client: &Client, broker: BrokerId, groups: &[&str]) -> Result<Answers<Self::Answer>, Error> {
+        client.describe_groups_each(broker, groups).await
+    }
+}
+
+struct ConsumerMembers;
+
+impl Question for ConsumerMembers {
+    type Answer = GroupDescription;
+
+    async fn put(&self, client: &Client, broker: BrokerId, groups: &[&str]) -> Result<Answers<Self::Answer>, Error> {
+        let ids = groups.iter().map(|group| group_id(group)).collect();
+        let request = ConsumerGroupDescribeRequest::default().with_group_ids(ids);
+        let answer = client.call(broker, Lane::Short, CONSUMER_GROUP_DESCRIBE_VERSION, &request).await?;
+        Ok(answer.groups.iter().map(|group| (group.group_id.to_string(), read_group(group))).collect())
+    }
 }
 
 impl GroupWatch {
@@ -65,7 +104,7 @@ impl GroupWatch {
     /// # Errors
     /// What kept the cluster from answering at all.
     pub async fn committed(&self, groups: &[&str]) -> Result<OfGroups<CommittedOffsets>, Error> {
-        self.ask(groups, async |broker, some| self.client.fetch_committed(broker, some, None).await).await
+        self.ask(groups, &Commits).await
     }
 
     /// The members of groups of the classic protocol; what ails one group stands in its place.
@@ -73,7 +112,7 @@ impl GroupWatch {
     /// # Errors
     /// What kept the cluster from answering at all.
     pub async fn describe_classic(&self, groups: &[&str]) -> Result<OfGroups<GroupDescription>, Error> {
-        self.describe(groups, Protocol::Classic).await
+        self.ask(groups, &ClassicMembers).await
     }
 
     /// The members of groups of the consumer protocol (KIP-848); what ails one group stands in its place.
@@ -81,24 +120,12 @@ impl GroupWatch {
     /// # Errors
     /// What kept the cluster from answering at all.
     pub async fn describe_consumer(&self, groups: &[&str]) -> Result<OfGroups<GroupDescription>, Error> {
-        self.describe(groups, Protocol::Consumer).await
-    }
-
-    async fn describe(&self, groups: &[&str], protocol: Protocol) -> Result<OfGroups<GroupDescription>, Error> {
-        self.ask(groups, async |broker, some| match protocol {
-            Protocol::Classic => self.client.describe_groups_each(broker, some).await,
-            Protocol::Consumer => self.describe_consumer_of(broker, some).await,
-        })
-        .await
+        self.ask(groups, &ConsumerMembers).await
     }
 
     /// Puts a question about groups to their coordinators; once more to the new ones of groups that have moved.
-    async fn ask<T>(
-        &self,
-        groups: &[&str],
-        question: impl AsyncFn(BrokerId, &[&str]) -> Result<HashMap<String, Result<T, Error>>, Error>,
-    ) -> Result<OfGroups<T>, Error> {
-        let mut answered = self.ask_once(groups, &question).await?;
+    async fn ask<Q: Question>(&self, groups: &[&str], question: &Q) -> Result<OfGroups<Q::Answer>, Error> {
+        let mut answered = self.ask_once(groups, question).await?;
         let moved: Vec<_> = groups
             .iter()
             .copied()
@@ -106,27 +133,27 @@ impl GroupWatch {
             .collect();
         if !moved.is_empty() {
             self.coordinators().retain(|group, _| !moved.contains(&group.as_str()));
-            answered.extend(self.ask_once(&moved, &question).await?);
+            answered.extend(self.ask_once(&moved, question).await?);
         }
         Ok(answered)
     }
 
-    async fn ask_once<T>(
-        &self,
-        groups: &[&str],
-        question: &impl AsyncFn(BrokerId, &[&str]) -> Result<HashMap<String, Result<T, Error>>, Error>,
-    ) -> Result<OfGroups<T>, Error> {
+    async fn ask_once<Q: Question>(&self, groups: &[&str], question: &Q) -> Result<OfGroups<Q::Answer>, Error> {
         let (by_broker, failed) = self.by_coordinator(groups).await?;
-        let requests = by_broker
-            .iter()
-            .flat_map(|(broker, groups)| groups.chunks(GROUPS_PER_REQUEST).map(|some| (*broker, some)))
-            .map(async |(broker, some)| match question(broker, some).await {
-                Ok(answered) => answered,
-                Err(error) => some.iter().map(|group| ((*group).to_owned(), Err(error.clone()))).collect(),
-            });
+        let mut requests = Vec::new();
+        for (broker, groups) in &by_broker {
+            requests.extend(groups.chunks(GROUPS_PER_REQUEST).map(|some| self.put(question, *broker, some)));
+        }
         let mut answered: BTreeMap<_, _> = join_all(requests).await.into_iter().flatten().collect();
         answered.extend(failed.into_iter().map(|(group, error)| (group.to_owned(), Err(error))));
         Ok(answered)
+    }
+
+    async fn put<Q: Question>(&self, question: &Q, broker: BrokerId, groups: &[&str]) -> Answers<Q::Answer> {
+        match question.put(&self.client, broker, groups).await {
+            Ok(answered) => answered,
+            Err(error) => groups.iter().map(|group| ((*group).to_owned(), Err(error.clone()))).collect(),
+        }
     }
 
     async fn by_coordinator<'g>(
@@ -153,17 +180,6 @@ impl GroupWatch {
             }
         }
         Ok((by_broker, failed))
-    }
-
-    async fn describe_consumer_of(
-        &self,
-        broker: BrokerId,
-        groups: &[&str],
-    ) -> Result<HashMap<String, Result<GroupDescription, Error>>, Error> {
-        let ids = groups.iter().map(|group| group_id(group)).collect();
-        let request = ConsumerGroupDescribeRequest::default().with_group_ids(ids);
-        let answer = self.client.call(broker, Lane::Short, CONSUMER_GROUP_DESCRIBE_VERSION, &request).await?;
-        Ok(answer.groups.iter().map(|group| (group.group_id.to_string(), read_group(group))).collect())
     }
 
     fn coordinators(&self) -> MutexGuard<'_, HashMap<String, BrokerId>> {

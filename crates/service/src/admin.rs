@@ -1,14 +1,17 @@
 //! The admin server: /metrics, /healthz and /readyz on `--metrics-listen`, alive from before the service runs until after its drain.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -19,7 +22,7 @@ use crate::{exit, process, recorder};
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-type Render = Arc<dyn Fn() -> String + Send + Sync>;
+type Render = Arc<dyn Fn() -> Bytes + Send + Sync>;
 
 /// The admin server of a service; it stops when the last clone is dropped.
 #[derive(Clone)]
@@ -49,6 +52,12 @@ impl AdminError {
     #[must_use]
     pub fn new(flag: &'static str, address: SocketAddr, source: io::Error) -> Self {
         Self { flag, address, source }
+    }
+
+    /// Whether somebody else listens there.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
     }
 
     /// 77 where the system forbids it, 69 else.
@@ -95,14 +104,16 @@ impl Admin {
     }
 
     /// Appends text to every /metrics answer: for families whose label sets come and go, which the recorder cannot forget.
-    pub fn add_metrics(&self, render: impl Fn() -> String + Send + Sync + 'static) {
-        self.shared.extra.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(render));
+    /// `Bytes` are handed out without a copy.
+    pub fn add_metrics<T: Into<Bytes>>(&self, render: impl Fn() -> T + Send + Sync + 'static) {
+        let render: Render = Arc::new(move || render().into());
+        self.shared.extra.lock().unwrap_or_else(PoisonError::into_inner).push(render);
     }
 
     /// What /metrics answers.
     #[must_use]
     pub fn render(&self) -> String {
-        self.shared.render()
+        self.shared.render().iter().map(|part| String::from_utf8_lossy(part)).collect()
     }
 }
 
@@ -113,14 +124,11 @@ impl std::fmt::Debug for Admin {
 }
 
 impl Shared {
-    fn render(&self) -> String {
+    /// The answer in parts: what is large is not copied into one text.
+    fn render(&self) -> Vec<Bytes> {
         let extra = self.extra.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut text = self.recorder.render();
-        text.push_str(&process::render());
-        for render in extra {
-            text.push_str(&render());
-        }
-        text
+        let own = self.recorder.render() + &process::render();
+        std::iter::once(own.into()).chain(extra.iter().map(|render| render())).collect()
     }
 }
 
@@ -147,7 +155,10 @@ fn upkeep(handle: PrometheusHandle) -> JoinHandle<()> {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], shared.render())
+    let parts = shared.render();
+    let length = parts.iter().map(Bytes::len).sum::<usize>();
+    let body = Body::from_stream(futures::stream::iter(parts.into_iter().map(Ok::<_, Infallible>)));
+    ([(header::CONTENT_TYPE, METRICS_TYPE.to_owned()), (header::CONTENT_LENGTH, length.to_string())], body)
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {

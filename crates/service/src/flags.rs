@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 
 use crate::security::KafkaArgs;
-use crate::{Info, LogFormat, units};
+use crate::{Info, LogFormat, exit, units};
 
 const SHUTDOWN_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const SHUTDOWN_TIMEOUT_MAX: Duration = Duration::from_mins(10);
@@ -69,6 +69,11 @@ pub trait Config: clap::Parser + Send + 'static {
     /// open the service's `--metrics-listen`.
     fn is_task(&self) -> bool {
         false
+    }
+
+    /// Exit code where `--metrics-listen` is in use by somebody else.
+    fn port_taken(&self) -> u8 {
+        exit::UNAVAILABLE
     }
 
     /// Checks what a single flag's parser cannot see, before the first socket is opened.

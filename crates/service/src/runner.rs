@@ -43,12 +43,6 @@ impl Failure {
     }
 }
 
-impl From<AdminError> for Failure {
-    fn from(error: AdminError) -> Self {
-        Self::new(error.exit_code(), error.to_string())
-    }
-}
-
 /// A binary's `main`: parses the flags, runs the service until it returns, a signal's drain ends or its limit passes.
 ///
 /// Exit codes: 0 after a complete drain or `--help`, 64 wrong flags, else what [`ServiceError::exit_code`] and [`exit`] say.
@@ -69,13 +63,14 @@ where
         // Any free port: the service's own belongs to the service, which may be running.
         common.metrics_listen = (Ipv4Addr::LOCALHOST, 0).into();
     }
-    match start(info, &common, |context| run(config, context)) {
+    let port_taken = config.port_taken();
+    match start(info, &common, port_taken, |context| run(config, context)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(common.log_format, &failure),
     }
 }
 
-fn start<E, F, Fut>(info: Info, common: &CommonArgs, run: F) -> Result<(), Failure>
+fn start<E, F, Fut>(info: Info, common: &CommonArgs, port_taken: u8, run: F) -> Result<(), Failure>
 where
     E: ServiceError,
     F: FnOnce(Context) -> Fut,
@@ -84,20 +79,24 @@ where
     logging::start(common).map_err(|usage| Failure::new(exit::USAGE, usage.to_string()))?;
     log_panics();
     let runtime = Runtime::new().map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
-    let result = runtime.block_on(supervise(info, common, run));
+    let result = runtime.block_on(supervise(info, common, port_taken, run));
     // Whatever still runs after a drain that was cut short must not hold the exit up.
     runtime.shutdown_background();
     result
 }
 
-async fn supervise<E, F, Fut>(info: Info, common: &CommonArgs, run: F) -> Result<(), Failure>
+async fn supervise<E, F, Fut>(info: Info, common: &CommonArgs, port_taken: u8, run: F) -> Result<(), Failure>
 where
     E: ServiceError,
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
 {
     let mut signals = Signals::new()?;
-    let context = context(info, common.metrics_listen).await?;
+    let opened = context(info, common.metrics_listen).await;
+    let context = opened.map_err(|error| {
+        let code = if error.is_taken() { port_taken } else { error.exit_code() };
+        Failure::new(code, error.to_string())
+    })?;
     let shutdown = context.shutdown.clone();
     info!(service = info.name, version = info.version, metrics = %context.admin.local_addr(), "started");
     // A task of its own: signals and the limit hold even if the service never yields.
