@@ -1,8 +1,10 @@
-//! Pure state machines that bound and slow a flow (gate, in-flight budget, circuit breaker, retry policy) or judge it (progress).
+//! Pure state machines that bound and slow a flow (admission, gate, in-flight budget, circuit breaker, retry policy) or judge
+//! it (progress).
 //!
 //! None of them reads a clock or opens a socket: time comes in as an argument, so that a test decides what time it is.
 //! The budget alone can be waited for, because memory that is used up comes back without any time passing.
 
+pub mod admission;
 pub mod breaker;
 pub mod budget;
 pub mod gate;
