@@ -24,7 +24,7 @@ use super::slots::SlotMap;
 /// Looks at the map are at least this far apart, however many calls ask for one.
 const REFRESH_PAUSE: Duration = Duration::from_millis(100);
 /// The map of a cluster is looked at this often even if nobody asks: who has lost a slot says so by himself.
-const CLUSTER_INTERVAL: Duration = Duration::from_secs(30);
+const CLUSTER_INTERVAL: Duration = Duration::from_mins(2);
 /// And that of sentinels: a master that they have replaced goes on taking writes until they demote it, ten seconds later.
 const SENTINEL_INTERVAL: Duration = Duration::from_secs(2);
 /// As long as no look has succeeded.

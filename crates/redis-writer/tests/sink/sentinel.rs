@@ -4,6 +4,7 @@ use pipeline::{Sink, WriteError};
 use redis_writer::{RedisSink, SinkConfig};
 
 use crate::load::{Load, time_of};
+use crate::resp::{self, Answer};
 use crate::servers::{Guarded, role};
 use crate::world::*;
 
@@ -45,17 +46,17 @@ async fn a_master_that_dies_under_load_is_succeeded_and_not_written_to_when_it_i
     assert_eq!(scripts(first), 0, "nothing is written to the one that is back");
 }
 
-/// It is demoted only some ten seconds after its successor was promoted, and takes writes until then.
+/// Usually it is demoted some ten seconds after its successor was promoted, and takes writes until then; this one for ever.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_master_that_was_replaced_is_left_although_it_answers_and_a_sentinel_is_frozen() {
-    let guarded = Guarded::start("sentinel-demoted", &[], "").await;
+async fn a_master_that_was_replaced_is_left_although_it_takes_writes_and_a_sentinel_is_frozen() {
+    let guarded = Guarded::start("sentinel-replaced", &[], "").await;
     let sink = sink(config_of(guarded.url("", ""))).await;
     let load = Load::start(&sink, |_| drivers());
     load.goes_on().await;
     let [first, second] = [0, 1].map(|index| guarded.redis[index].port());
+    resp::ok(first, &["ACL", "SETUSER", "default", "-slaveof", "-replicaof"]);
     guarded.sentinels[0].process.freeze();
-    let answer = guarded.sentinels[1].command(&["SENTINEL", "FAILOVER", "main"]);
-    assert_eq!(answer, crate::resp::Answer::Status("OK".to_owned()));
+    assert_eq!(guarded.sentinels[1].command(&["SENTINEL", "FAILOVER", "main"]), Answer::Status("OK".to_owned()));
     guarded.until_master(1, 1).await;
     until("the old one is left alone", async || {
         let before = scripts(first);
@@ -63,6 +64,7 @@ async fn a_master_that_was_replaced_is_left_although_it_answers_and_a_sentinel_i
         scripts(first) == before
     })
     .await;
+    assert_eq!(role(first), "master");
     assert_newest(load, second).await;
     guarded.sentinels[0].process.thaw();
 }
@@ -76,10 +78,10 @@ async fn a_master_that_is_read_only_is_a_sink_fault_until_there_is_another() {
     for sentinel in &guarded.sentinels {
         sentinel.process.freeze();
     }
-    crate::resp::ok(first, &["REPLICAOF", "127.0.0.1", "1"]);
+    resp::ok(first, &["REPLICAOF", "127.0.0.1", "1"]);
     let said = write(&sink, [position("a", now_ms(), 1)]).await.unwrap_err();
     assert!(matches!(&said, WriteError::SinkFault(said) if said.contains("READONLY")), "{said:?}");
-    crate::resp::ok(first, &["REPLICAOF", "NO", "ONE"]);
+    resp::ok(first, &["REPLICAOF", "NO", "ONE"]);
     ready(&sink).await;
     write(&sink, [position("a", now_ms(), 2)]).await.unwrap();
     assert_eq!(mark(first, "a"), Some(2));
