@@ -56,6 +56,8 @@ pub const INFO: Info = Info {
 
 /// Letters of one batch: each costs a log line and two counters.
 const BATCH_MAX: u64 = 500;
+/// Letters may be as large as records can be.
+const BATCH_BYTES: u64 = 4 << 20;
 /// Letters need not wait for company.
 const LINGER_MAX: Duration = Duration::from_millis(5);
 /// An alert should not wait for bytes.
@@ -82,6 +84,7 @@ fn settings(flags: &Flags) -> Settings {
     let policy = Policy {
         group: flags.group.clone(),
         batch_max: BATCH_MAX,
+        batch_bytes: BATCH_BYTES,
         linger_max: LINGER_MAX,
         writers: WRITERS,
         fetch_min_bytes: FETCH_MIN_BYTES,

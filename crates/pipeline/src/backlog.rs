@@ -389,6 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_full_with_its_records_or_with_its_bytes() {
+        let entry = records(0..1);
+        let limits = Limits { batch_records: 1_000, batch_bytes: 3 * entry.load().bytes, ..LIMITS };
+        let mut backlog = Backlog::new(limits).unwrap();
+        (0..2).for_each(|id| backlog.start(partition(id), LIFE, Offset(0)));
+        backlog.push(&partition(0), LIFE, (0..2).map(|offset| records(offset..offset + 1)).collect());
+        backlog.push(&partition(1), LIFE, (0..5).map(|offset| records(offset..offset + 1)).collect());
+        assert_eq!(taken(&mut backlog), [(0, 0, 2), (1, 0, 1)], "three batches of the producer");
+    }
+
+    #[test]
     fn a_partition_is_in_one_batch_at_a_time() {
         let mut backlog = backlog(1);
         backlog.push(&partition(0), LIFE, vec![records(0..10), records(10..20)]);

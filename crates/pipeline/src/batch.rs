@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::freshness::Freshness;
 use crate::settings::Policy;
 
+const BATCH_BYTES_MIN: u64 = 16 << 10;
+const BATCH_BYTES_MAX: u64 = 64 << 20;
 const FETCH_LIMIT: u64 = 1 << 20;
 
 /// A flag's default, as one would type it, and what `--help` says of it.
@@ -49,6 +51,11 @@ pub struct BatchArgs<P: BatchProfile> {
           value_parser = clap::value_parser!(u64).range(1..=P::BATCH_LIMIT))]
     pub batch_max: u64,
 
+    /// Bytes of one batch, as Kafka holds them, 16KiB to 64MiB; it is full with these or with --batch-max records. Batches
+    /// of the producer stay whole, so it may be larger by one of those
+    #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = service::bytes(BATCH_BYTES_MIN..=BATCH_BYTES_MAX))]
+    pub batch_bytes: usize,
+
     /// How long records may wait for others to share their batch, while records are coming in.
     #[arg(long, value_name = "DURATION", help = P::LINGER_MAX.help, default_value = P::LINGER_MAX.default,
           value_parser = service::duration(Duration::ZERO..=P::LINGER_LIMIT))]
@@ -73,6 +80,7 @@ impl<P: BatchProfile> BatchArgs<P> {
         Policy {
             group: self.group.clone(),
             batch_max: self.batch_max,
+            batch_bytes: self.batch_bytes as u64,
             linger_max: self.linger_max,
             writers: self.writers.into(),
             fetch_min_bytes: i32::try_from(self.fetch_min_bytes).unwrap_or(i32::MAX),

@@ -78,6 +78,8 @@ pub struct Policy {
     pub group: String,
     /// Records of one batch; a batch holds whole fetched batches, so it may be larger by one of those.
     pub batch_max: u64,
+    /// Bytes of one batch, as Kafka holds them; the same holds.
+    pub batch_bytes: u64,
     /// How long records may wait for others to share their batch, while records are coming in.
     pub linger_max: Duration,
     /// Batches written at a time.

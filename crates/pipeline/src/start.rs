@@ -18,8 +18,6 @@ use crate::sink::{Decode, Sink, WriteError};
 
 /// Pause between attempts while Kafka or the sink is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// Bytes of one batch, so that a batch of large records stays small in number.
-const BATCH_BYTES: u64 = 4 << 20;
 
 /// Runs a pipeline until `context.shutdown`, then drains it.
 ///
@@ -116,7 +114,7 @@ where
 fn limits(settings: &Settings) -> Limits {
     Limits {
         batch_records: settings.policy.batch_max,
-        batch_bytes: BATCH_BYTES,
+        batch_bytes: settings.policy.batch_bytes,
         pause_above: settings.pause_above,
         resume_below: settings.resume_below,
         buffer_bytes: settings.buffer_bytes,

@@ -79,6 +79,7 @@ fn settings(bootstrap: &str) -> Settings {
         policy: Policy {
             group: GROUP.to_owned(),
             batch_max: 100,
+            batch_bytes: 1 << 20,
             linger_max: Duration::from_millis(10),
             writers: 1,
             fetch_min_bytes: 1,

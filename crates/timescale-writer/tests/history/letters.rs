@@ -112,3 +112,25 @@ async fn a_hundred_refused_rows_of_ten_thousand_are_a_hundred_letters() {
 async fn ten_thousand_refused_rows_are_ten_thousand_letters_and_the_partition_goes_on() {
     exactly_these_are_letters(Refusal { records: (0..RECORDS).collect(), rule: CHECK, detail: OF_CHECK }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_of_nothing_but_poison_is_passed_and_holds_up_no_other() {
+    const POISON: i64 = 3_000;
+    let (world, producer) = (World::bare().await, producer());
+    let writer = Running::start(&world, &[]).await;
+    until("the topics are there", async || writer.context.health.is_ready()).await;
+    for offset in 0..POISON {
+        produce(&producer, &world.name, 0, None).await;
+        produce(&producer, &world.name, 1, Some(nth(1, offset))).await;
+    }
+    until("everything is settled", async || committed(&world.name).await == 2 * POISON).await;
+    writer.stop().await;
+    let found = letters(&world.name, usize::try_from(POISON).unwrap()).await;
+    assert!(found.iter().map(|(offset, _)| *offset).eq(0..POISON));
+    let rows = "SELECT count(*), count(DISTINCT driver_id) FROM driver_locations WHERE driver_id LIKE 'driver-1-%'";
+    let row = world.client.query_one(rows, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), world.rows().await), (POISON, POISON, POISON));
+    let offsets = "SELECT next_offset FROM driver_location_offsets WHERE partition < 2";
+    let offsets = world.client.query(offsets, &[]).await.unwrap();
+    assert!(offsets.len() == 2 && offsets.iter().all(|row| row.get::<_, i64>(0) == POISON));
+}

@@ -2,11 +2,14 @@
 //! fault; the whole service once, with Kafka.
 #![allow(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
 
+mod batches;
+mod disk;
 mod exactly_once;
 mod faults;
 mod format;
 mod letters;
 mod outages;
+mod owners;
 mod proxy;
 mod refusals;
 mod refused;

@@ -8,8 +8,10 @@ use std::time::Duration;
 use kafka::OffsetSpec;
 use native::Stack;
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
 
+use crate::disk::SmallDisk;
 use crate::service::{PARTITIONS, Running, client, committed, produce, producer};
 use crate::world::{self, connect, nth, until};
 
@@ -20,6 +22,31 @@ const TIMEOUT: &str = "1s";
 /// From one record of a partition to the next: about 8,000 records/s.
 const PACE: Duration = Duration::from_millis(5);
 const A_TIME: i64 = 10;
+
+/// Ends the service's connections.
+const TERMINATE: &str =
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'timescale-writer'";
+
+/// Connections of others.
+#[derive(Default)]
+struct Others(Vec<Client>);
+
+impl Others {
+    /// Connects until the server takes nobody any more.
+    async fn take_every_slot(&mut self, scene: &Scene) {
+        let url = scene.stack.postgres.url();
+        let refused = loop {
+            match tokio_postgres::connect(&url, NoTls).await {
+                Ok((client, connection)) => {
+                    tokio::spawn(connection);
+                    self.0.push(client);
+                }
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.code().map(SqlState::code), Some("53300"), "{refused}");
+    }
+}
 
 /// Records that keep coming.
 struct Load {
@@ -65,11 +92,10 @@ struct Scene {
 }
 
 impl Scene {
-    async fn set(name: &str, prepared: &str) -> Self {
+    async fn set(name: &str) -> Self {
         let stack = world::server(name);
         let url = stack.postgres.url();
         world::prepare(&url, world::schema()).await.unwrap();
-        connect(&stack.postgres.admin_url()).await.batch_execute(prepared).await.unwrap();
         let topic = format!("outage_{name}_{}", std::process::id());
         let running = Running::with(&topic, &url, &["--database-timeout", TIMEOUT, "--batch-max", "500"]).await;
         until("the service is ready", async || running.context.health.is_ready()).await;
@@ -101,6 +127,11 @@ impl Scene {
         until("the service is ready", async || self.running.context.health.is_ready()).await;
     }
 
+    /// What `/readyz` tells.
+    fn says(&self) -> String {
+        native::http::get(&format!("http://{}/readyz", self.running.context.admin.local_addr())).unwrap().body
+    }
+
     async fn notices(&self) {
         until("the service says what is wrong", async || !self.running.context.health.is_ready()).await;
     }
@@ -128,15 +159,13 @@ async fn hold(admin: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_outage_is_waited_for_and_nothing_is_lost() {
-    let scene = Scene::set("outages", "").await;
+    let scene = Scene::set("outages").await;
     let postgres = &scene.stack.postgres;
     {
         // Backends terminated in the middle of a transaction.
         let admin = scene.admin().await;
         hold(&admin).await;
-        let terminate =
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'timescale-writer'";
-        assert!(admin.query_one(terminate, &[]).await.unwrap().get::<_, i64>(0) > 0);
+        assert!(admin.query_one(TERMINATE, &[]).await.unwrap().get::<_, i64>(0) > 0);
         admin.batch_execute("ROLLBACK").await.unwrap();
         scene.goes_on().await;
     }
@@ -161,44 +190,50 @@ async fn every_outage_is_waited_for_and_nothing_is_lost() {
         postgres.start().unwrap();
         scene.goes_on().await;
     }
-    // Read-only mode, also for connections that are open.
-    scene.set_system("SET default_transaction_read_only = on").await;
-    scene.notices().await;
-    scene.set_system("RESET default_transaction_read_only").await;
-    scene.goes_on().await;
     {
-        // Every slot taken while a transaction is under way, and its own connection lost.
+        // Read-only mode in the middle of a transaction: that one still ends, the next is refused.
         let admin = scene.admin().await;
         hold(&admin).await;
-        scene.execute("ALTER ROLE driver CONNECTION LIMIT 0").await;
-        let terminate =
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'timescale-writer'";
-        admin.query_one(terminate, &[]).await.unwrap();
+        scene.set_system("SET default_transaction_read_only = on").await;
         admin.batch_execute("ROLLBACK").await.unwrap();
-        scene.notices().await;
-        scene.execute("ALTER ROLE driver CONNECTION LIMIT -1").await;
+        until("the service says that it may not write", async || scene.says().contains("SQLSTATE 25006")).await;
+        scene.set_system("RESET default_transaction_read_only").await;
+        scene.goes_on().await;
+    }
+    {
+        // Every slot taken by others while a transaction is under way, and its own connection lost.
+        let admin = scene.admin().await;
+        hold(&admin).await;
+        let mut others = Others::default();
+        others.take_every_slot(&scene).await;
+        admin.query_one(TERMINATE, &[]).await.unwrap();
+        until("the service finds no slot", async || {
+            others.take_every_slot(&scene).await;
+            // What was quicker than the others has a slot again.
+            admin.query_one(TERMINATE, &[]).await.unwrap();
+            scene.says().contains("SQLSTATE 53300")
+        })
+        .await;
+        admin.batch_execute("ROLLBACK").await.unwrap();
+        drop(others);
         scene.goes_on().await;
     }
     scene.account().await;
 }
 
-/// A quota of the operator's own that answers as a full disk does (class 53).
+/// The table lies on a file system of its own that is really full.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_waited_for_and_nothing_is_lost() {
-    let quota = "
-        CREATE TABLE quota (is_full boolean);
-        GRANT SELECT ON quota TO driver;
-        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF EXISTS (SELECT FROM quota WHERE is_full) THEN
-                RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
-            END IF;
-            RETURN NEW;
-        END $$;
-        CREATE TRIGGER refuse BEFORE INSERT ON driver_locations FOR EACH ROW EXECUTE FUNCTION refuse()";
-    let scene = Scene::set("full-disk", quota).await;
-    scene.execute("INSERT INTO quota VALUES (true)").await;
-    scene.notices().await;
-    scene.execute("DELETE FROM quota").await;
+    let scene = Scene::set("full-disk").await;
+    let disk = SmallDisk::mount("full-disk", &native::stack_dir("timescale-writer-full-disk").join("postgres"));
+    scene.execute(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.tablespace().display())).await;
+    scene.execute("ALTER TABLE driver_locations SET TABLESPACE small").await;
     scene.goes_on().await;
+    for _ in 0..2 {
+        disk.fill();
+        until("the service says that the disk is full", async || scene.says().contains("SQLSTATE 53100")).await;
+        disk.make_room();
+        scene.goes_on().await;
+    }
     scene.account().await;
 }

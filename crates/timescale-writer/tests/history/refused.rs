@@ -36,13 +36,33 @@ fn without(mut batch: Batch<DriverLocation>, refused: &[Refused]) -> Batch<Drive
     batch
 }
 
+/// Counts the times that the writer offers rows, also those that are rolled back.
+const COUNT_OFFERS: &str = "
+    CREATE SEQUENCE offers MINVALUE 0;
+    CREATE FUNCTION count_offer() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('offers'); RETURN NULL; END $$;
+    CREATE TRIGGER count_offer BEFORE INSERT ON driver_locations FOR EACH STATEMENT EXECUTE FUNCTION count_offer()";
+
+/// Halving finds one row of `n` with two offers for each level of the tree, `k` rows with that for each below the level
+/// at which they part; and never more than the tree has nodes. One more is the batch itself.
+fn most_offers(records: usize, refused: usize) -> i64 {
+    let levels = |rows: usize| rows.next_power_of_two().ilog2() as usize;
+    let parted = 2 * refused.next_power_of_two();
+    let found = 1 + parted + 2 * refused * levels(records.div_ceil(refused));
+    i64::try_from(found.min(2 * records)).unwrap()
+}
+
 async fn south_is_found(south: BTreeSet<usize>) {
     const RECORDS: usize = 10_000;
     let world = World::new().await;
     world.execute("ALTER TABLE driver_locations ADD CONSTRAINT north_only CHECK (lat >= 0)").await;
+    world.execute(COUNT_OFFERS).await;
     let sink = world.sink();
     let records = with_south(RECORDS, &south);
     let refused = refused(&sink, &records).await;
+    let offers: i64 = world.client.query_one("SELECT last_value FROM offers", &[]).await.unwrap().get(0);
+    let most = most_offers(RECORDS, south.len());
+    // The sequence begins with 0.
+    assert!(offers < most, "{} offers, at most {most}", offers + 1);
     let found: BTreeSet<_> = refused.iter().map(|refused| refused.slice * (RECORDS / 2) + refused.item).collect();
     assert_eq!(found, south);
     assert!(refused.iter().all(|refused| refused.fault.reason == "sink_refused"));
