@@ -59,6 +59,17 @@ async fn positions_of_all_masters_are_written_in_order_with_absolute_expiry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_with_a_hash_tag_puts_the_map_on_one_master() {
+    let cluster = RedisCluster::start("cluster-tag", THREE_MASTERS).await;
+    let sink = sink(SinkConfig { key_prefix: "{map}:".to_owned(), ..config_of(&cluster) }).await;
+    let written = write(&sink, drivers(2_500).iter().map(|driver| position(driver, now_ms(), 1))).await.unwrap();
+    assert_eq!(count(&written, "written"), 2_500);
+    let mut sizes = [0, 1, 2].map(|node| cluster.command(node, &["DBSIZE"]).integer());
+    sizes.sort_unstable();
+    assert_eq!(sizes, [0, 0, 2_500]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_moves_under_load_refuses_nothing_and_nothing_steps_back() {
     let cluster = Arc::new(RedisCluster::start("cluster-migration", THREE_MASTERS).await);
     let sink = sink_of(&cluster).await;
