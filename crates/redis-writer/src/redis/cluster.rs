@@ -21,7 +21,7 @@ use super::slots::Redirection;
 use crate::order::{self, Call};
 
 /// How often a call is sent at most. The longest ordinary way has six: to one who has lost the slot, to its owner, who is
-/// giving it away and wants it key by key, to the owner by key, to the new owner, and there once more with the script.
+/// giving it away and wants it key by key, by key to both of them again, to the new owner, and there with the script.
 const ROUNDS: usize = 8;
 /// Keys tried to find one of each master: enough to find one even of a single slot, nearly always.
 const KEYS_TRIED: u32 = 1 << 17;

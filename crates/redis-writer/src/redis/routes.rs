@@ -176,9 +176,9 @@ struct RefreshTask {
     shared: Arc<Shared>,
     source: Source,
     seeds: Vec<Server>,
-    /// All servers, or sentinels, that were ever named by the last map, and the seeds.
+    /// All servers of the last map, or all sentinels, and the seeds.
     known: Vec<Server>,
-    /// Whom to ask first: another one each time, for one may be cut off from the rest without knowing it.
+    /// Whose turn it is to be asked first: one may be cut off from the rest without knowing it.
     turn: usize,
 }
 

@@ -253,6 +253,19 @@ async fn a_master_that_is_away_holds_up_the_positions_of_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn any_server_that_is_given_leads_to_the_others() {
+    let shape = Shape { has_replicas: true, ..THREE_MASTERS };
+    let cluster = RedisCluster::start("cluster-seeds", shape).await;
+    let nobody = SpecialRedis::new("cluster-seeds-nobody");
+    // The first is away, the second is a replica.
+    let url = format!("redis-cluster://127.0.0.1:{}?node=127.0.0.1:{}", nobody.port(), cluster.port(4));
+    let sink = sink(SinkConfig { url, ..config(0) }).await;
+    write(&sink, drivers(60).iter().map(|driver| position(driver, now_ms(), 1))).await.unwrap();
+    let written = cluster.nodes.iter().map(|node| calls(node.port(), "set"));
+    assert_eq!(written.take(3).sum::<u64>(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_server_takes_the_password_and_each_that_denies_it_is_named() {
     let settings = &[("requirepass", "secret"), ("masterauth", "secret")];
     let shape = Shape { settings, ..THREE_MASTERS };
