@@ -178,10 +178,13 @@ impl<S: Sink> Lane<S> {
         let (slices, mut raw): (Vec<_>, Vec<_>) = slices.into_iter().unzip();
         let mut batch = Batch { slices };
         let mut outcomes = Vec::new();
-        let mut unknown_faults = 0;
+        let (mut unknown_faults, mut is_repeated) = (0, false);
         while !batch.slices.is_empty() {
             let turn = self.guard.turn().await;
             claim.held().await;
+            if std::mem::replace(&mut is_repeated, true) {
+                self.metrics.retries.increment(1);
+            }
             let begun = Instant::now();
             let result = self.sink.write(&batch).await;
             self.metrics.wrote(batch.len(), begun.elapsed());
@@ -312,6 +315,7 @@ impl<S: Sink> Lane<S> {
                 });
             }
         }
+        self.metrics.retries.increment(1);
         let result = self.sink.write(&alone).await;
         for slice in alone.slices {
             put_back(batch, slice);

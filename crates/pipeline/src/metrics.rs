@@ -18,6 +18,8 @@ pub const BATCH_RECORDS: &str = "pipeline_batch_records";
 pub const SINK_WRITE: &str = "pipeline_sink_write_seconds";
 /// Attempts that failed, by kind of fault.
 pub const SINK_FAULTS: &str = "pipeline_sink_faults_total";
+/// Attempts to write records that an earlier attempt had offered already.
+pub const RETRIES: &str = "pipeline_retries_total";
 /// 1 while the sink works.
 pub const SINK_UP: &str = "pipeline_sink_up";
 /// Records fetched and not yet settled.
@@ -47,6 +49,7 @@ pub(crate) struct PipelineMetrics {
     pub(crate) poison_cost: Histogram,
     pub(crate) batch_records: Histogram,
     pub(crate) sink_write: Histogram,
+    pub(crate) retries: Counter,
     pub(crate) sink_up: Gauge,
     pub(crate) held_records: Gauge,
     pub(crate) held_bytes: Gauge,
@@ -65,6 +68,7 @@ impl PipelineMetrics {
             poison_cost: histogram!(POISON_COST, "group" => label()),
             batch_records: histogram!(BATCH_RECORDS, "group" => label()),
             sink_write: histogram!(SINK_WRITE, "group" => label()),
+            retries: counter!(RETRIES, "group" => label()),
             sink_up: gauge!(SINK_UP, "group" => label()),
             held_records: gauge!(HELD_RECORDS, "group" => label()),
             held_bytes: gauge!(HELD_BYTES, "group" => label()),
@@ -113,6 +117,7 @@ fn describe() {
     describe_histogram!(BATCH_RECORDS, "Records of each batch offered to the sink.");
     describe_histogram!(SINK_WRITE, Unit::Seconds, "Time of one attempt to write a batch.");
     describe_counter!(SINK_FAULTS, "Attempts to write that failed: sink, refused, unknown, fenced.");
+    describe_counter!(RETRIES, "Attempts to write that repeat an earlier one, whole or in part.");
     describe_gauge!(SINK_UP, "1 while the sink works, 0 while writes wait for it.");
     describe_gauge!(HELD_RECORDS, "Records fetched and not yet settled.");
     describe_gauge!(HELD_BYTES, Unit::Bytes, "Bytes fetched and not yet settled, as they came over the wire.");
