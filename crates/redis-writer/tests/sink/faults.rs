@@ -35,6 +35,18 @@ async fn until_said(sink: &RedisSink, part: &str) -> WriteError {
     }
 }
 
+/// Writes until the sink names `part` as a fault of its own.
+async fn until_sink_fault(sink: &RedisSink, part: &str) {
+    let said = until_said(sink, part).await;
+    assert!(matches!(said, WriteError::SinkFault(_)), "{said:?}");
+}
+
+/// Writes until the sink names `part` as the reason for not being let in.
+async fn until_denied(sink: &RedisSink, part: &str) {
+    let said = until_said(sink, part).await;
+    assert!(matches!(said, WriteError::Denied(_)), "{said:?}");
+}
+
 /// The sink must name `code` in answer to a write and to a probe.
 async fn assert_fault(sink: &RedisSink, code: &str) {
     let said = sink_fault(sink).await;
@@ -127,7 +139,7 @@ async fn a_server_that_loads_its_data_is_a_sink_fault() {
     let redis =
         redis.stop().with("key-load-delay", "1000").with("loading-process-events-interval-bytes", "1024").start();
     let sink = RedisSink::start(config(port)).unwrap();
-    until_said(&sink, "LOADING").await;
+    until_sink_fault(&sink, "LOADING").await;
     assert_works_again(&sink, redis.port()).await;
 }
 
@@ -135,7 +147,9 @@ async fn a_server_that_loads_its_data_is_a_sink_fault() {
 async fn a_cluster_without_its_slots_is_a_sink_fault() {
     let redis = SpecialRedis::new("clusterdown").in_a_cluster().start();
     let sink = RedisSink::start(config(redis.port())).unwrap();
-    until_said(&sink, "CLUSTERDOWN").await;
+    until_sink_fault(&sink, "CLUSTERDOWN").await;
+    ok(redis.port(), &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    assert_works_again(&sink, redis.port()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +159,7 @@ async fn a_server_busy_with_a_script_is_a_sink_fault() {
     let sink = sink(config(port)).await;
     ok(port, &["CONFIG", "SET", "busy-reply-threshold", "10"]);
     let endless = resp::send(port, &["EVAL", "while true do end", "0"]);
-    until_said(&sink, "BUSY").await;
+    until_sink_fault(&sink, "BUSY").await;
     ok(port, &["SCRIPT", "KILL"]);
     drop(endless);
     assert_works_again(&sink, port).await;
@@ -158,7 +172,7 @@ async fn a_wrong_password_is_said_clearly_until_it_is_mended() {
     ok(port, &["CONFIG", "SET", "requirepass", "right"]);
     let url = format!("redis://:wrong@127.0.0.1:{port}");
     let sink = RedisSink::start(SinkConfig { url, ..config(port) }).unwrap();
-    until_said(&sink, "WRONGPASS").await;
+    until_denied(&sink, "WRONGPASS").await;
     let said = sink.probe().await.unwrap_err().to_string();
     assert!(said.contains("check user and password in --redis-url") && !said.contains("wrong@"), "{said}");
     set_password(port, "right", "wrong");
@@ -171,7 +185,7 @@ async fn a_missing_password_is_said_clearly() {
     let port = redis.redis.port();
     ok(port, &["CONFIG", "SET", "requirepass", "right"]);
     let sink = RedisSink::start(config(port)).unwrap();
-    until_said(&sink, "NOAUTH").await;
+    until_denied(&sink, "NOAUTH").await;
 }
 
 fn set_password(port: u16, old: &str, new: &str) {
@@ -189,7 +203,7 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     let port = redis.redis.port();
     redis.redis.stop();
     let sink = RedisSink::start(config(port)).unwrap();
-    until_said(&sink, "Connection refused").await;
+    until_sink_fault(&sink, "Connection refused").await;
     let said = sink_fault(&sink).await;
     let expected =
         format!("redis 127.0.0.1:{port}: not connected: Connection refused; is Redis running at --redis-url?");
@@ -254,8 +268,7 @@ async fn a_script_that_the_user_may_not_run_is_a_denial() {
     ok(port, &["ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection", "+info"]);
     let url = format!("redis://reader:secret@127.0.0.1:{port}");
     let sink = RedisSink::start(SinkConfig { url, ..config(port) }).unwrap();
-    let said = until_said(&sink, "NOPERM").await;
-    assert!(matches!(said, WriteError::Denied(_)), "{said:?}");
+    until_denied(&sink, "NOPERM").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,3 +12,4 @@ mod servers;
 mod tls;
 mod users;
 mod world;
+mod writer;

@@ -4,8 +4,9 @@ use event::DriverLocation;
 use pipeline::Sink;
 use redis_writer::{Conflate, SinkConfig, ValueFormat};
 
-use crate::resp;
+use crate::resp::{self, Answer};
 use crate::world::*;
+use crate::writer::{Writer, stack};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_is_readable_as_json_until_its_effective_time_plus_its_life() {
@@ -97,6 +98,47 @@ async fn a_key_of_another_type_is_overwritten() {
     assert_eq!(count(&written, "written"), 5);
     for driver in drivers {
         assert_eq!((mark(port, driver), expires_at(port, driver)), (Some(7), now + 30_000), "{driver}");
+    }
+}
+
+/// Keys of all other types, in three batches: each is overwritten and counted, and one line is all that is said of them.
+/// A process of its own, with a service's log and metrics; a single broker feeds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_another_type_are_counted_and_logged_once() {
+    let stack = stack("foreign-log");
+    let port = stack.redis.port();
+    let kinds: [(&str, &[&str]); 5] = [
+        ("hash", &["HSET", "driver:loc:hash", "f", "v"]),
+        ("list", &["LPUSH", "driver:loc:list", "x"]),
+        ("set", &["SADD", "driver:loc:set", "x"]),
+        ("zset", &["ZADD", "driver:loc:zset", "1", "x"]),
+        ("stream", &["XADD", "driver:loc:stream", "*", "f", "v"]),
+    ];
+    let writer = Writer::start(&stack, &[]);
+    let mut counted = 0;
+    for rounds in 1..=3 {
+        kinds.iter().for_each(|(_, words)| resp::ok(port, words));
+        let now = now_ms();
+        writer.feed(kinds.iter().map(|(driver, _)| position(driver, now, rounds))).await;
+        for (driver, _) in kinds {
+            until("the position is there", async || type_of(port, driver) == "string").await;
+            assert_eq!((mark(port, driver), expires_at(port, driver)), (Some(rounds), now + 30_000), "{driver}");
+        }
+        counted += kinds.len();
+        let expected = format!("redis_foreign_keys_total {counted}");
+        until("they are counted", async || writer.metrics().lines().any(|line| line == expected)).await;
+        kinds.iter().for_each(|(driver, _)| resp::ok(port, &["DEL", &format!("driver:loc:{driver}")]));
+    }
+    let log = writer.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("another type")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("prefix=\"driver:loc:\""), "{}", lines[0]);
+}
+
+fn type_of(port: u16, driver: &str) -> String {
+    match resp::command(port, &["TYPE", &format!("driver:loc:{driver}")]) {
+        Answer::Status(kind) => kind,
+        other => panic!("no type: {other:?}"),
     }
 }
 
