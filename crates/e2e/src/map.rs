@@ -6,6 +6,9 @@ use std::time::Duration;
 use fred::interfaces::{ClientLike as _, KeysInterface as _};
 use fred::prelude::{Builder, Client};
 use fred::types::config::{Config, ReconnectPolicy};
+use fred::types::{ClusterHash, CustomCommand};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::wait::{eventually, within};
 
@@ -13,6 +16,9 @@ use crate::wait::{eventually, within};
 const RECONNECT_MS: u32 = 50;
 /// So that a look at a server that hangs ends; the next one follows.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keys of one question, so that no other client waits for its answer.
+const KEYS_AT_ONCE: usize = 1_000;
 
 /// The live positions under one prefix.
 #[derive(Debug)]
@@ -50,8 +56,38 @@ impl Map {
     /// Why there is none.
     pub async fn timestamp(&self, driver: &str) -> Result<i64, String> {
         let value = self.value(driver).await?;
-        let timestamp = value.split_once("\"timestamp\":").map(|(_, rest)| rest.trim_end_matches('}'));
-        timestamp.and_then(|digits| digits.parse().ok()).ok_or_else(|| format!("no timestamp in {value}"))
+        timestamp_in(&value).ok_or_else(|| format!("no timestamp in {value}"))
+    }
+
+    /// The times in the values of `drivers`, in their order; none where there is no value.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub async fn timestamps(&self, drivers: &[String]) -> Result<Vec<Option<i64>>, String> {
+        let mut timestamps = Vec::with_capacity(drivers.len());
+        for some in drivers.chunks(KEYS_AT_ONCE) {
+            let keys: Vec<_> = some.iter().map(|driver| self.key(driver)).collect();
+            let values: Vec<Option<String>> = self.client.mget(keys).await.map_err(|error| error.to_string())?;
+            timestamps.extend(values.iter().map(|value| timestamp_in(value.as_deref()?)));
+        }
+        Ok(timestamps)
+    }
+
+    /// How many keys are under the prefix.
+    pub async fn keys(&self) -> usize {
+        let command = CustomCommand::new_static("KEYS", ClusterHash::FirstKey, false);
+        let keys = self.client.custom::<Vec<String>, _>(command, vec![format!("{}*", self.prefix)]);
+        keys.await.expect("Redis answers").len()
+    }
+
+    /// When the keys of `drivers` expire, in their order, in ms since the epoch; negative when one is not there or lives
+    /// for ever.
+    pub async fn expiries(&self, drivers: &[String]) -> Vec<i64> {
+        let mut expiries = Vec::with_capacity(drivers.len());
+        for driver in drivers {
+            expiries.push(self.client.pexpire_time(self.key(driver)).await.expect("Redis answers"));
+        }
+        expiries
     }
 
     /// How long a driver's key still lives, in ms; negative when it is not there or lives for ever.
@@ -73,4 +109,55 @@ impl Map {
     fn key(&self, driver: &str) -> String {
         format!("{}{driver}", self.prefix)
     }
+}
+
+fn timestamp_in(value: &str) -> Option<i64> {
+    value.split_once("\"timestamp\":")?.1.trim_end_matches('}').parse().ok()
+}
+
+/// A reader that looks at the same drivers over and over, as long as it lives, and notes each step back in time.
+#[derive(Debug)]
+pub struct Watch {
+    stop: CancellationToken,
+    task: JoinHandle<Seen>,
+}
+
+/// What a [`Watch`] saw.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Looks at all drivers.
+    pub looks: usize,
+    /// Driver, time seen first and earlier time seen afterwards; 0: none at all.
+    pub steps_back: Vec<(String, i64, i64)>,
+}
+
+impl Watch {
+    /// Looks from now on. While Redis does not answer there is nothing to see.
+    pub fn start(map: Map, drivers: Vec<String>) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(watch(map, drivers, stop.clone()));
+        Self { stop, task }
+    }
+
+    /// Looks no more.
+    pub async fn stop(self) -> Seen {
+        self.stop.cancel();
+        within("the reader ends", self.task).await.expect("the reader goes on")
+    }
+}
+
+async fn watch(map: Map, drivers: Vec<String>, stop: CancellationToken) -> Seen {
+    let (mut seen, mut newest) = (Seen::default(), vec![0; drivers.len()]);
+    while let Some(look) = stop.run_until_cancelled(map.timestamps(&drivers)).await {
+        let Ok(timestamps) = look else { continue };
+        seen.looks += 1;
+        for ((driver, known), found) in drivers.iter().zip(&mut newest).zip(timestamps) {
+            let found = found.unwrap_or(0);
+            if found < *known {
+                seen.steps_back.push((driver.clone(), *known, found));
+            }
+            *known = found;
+        }
+    }
+    seen
 }

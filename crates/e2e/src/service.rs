@@ -17,6 +17,15 @@ pub struct Service {
     _port: Port,
 }
 
+/// Resident bytes of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Now.
+    pub resident: u64,
+    /// The most so far.
+    pub peak: u64,
+}
+
 /// location-ingest, and where drivers reach it.
 #[derive(Debug)]
 pub struct Ingest {
@@ -70,6 +79,22 @@ impl Service {
         let (_, text) = self.get("/metrics").ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned));
         line.and_then(|value| value.parse().ok())
+    }
+
+    /// Its resident memory by the kernel's account: now, and the most so far.
+    ///
+    /// # Errors
+    /// Why there is none: it has ended.
+    pub fn memory(&self) -> Result<Memory, String> {
+        let path = format!("/proc/{}/status", self.process.pid());
+        let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"));
+            line.and_then(|kib| kib.trim().parse::<u64>().ok())
+                .map(|kib| kib << 10)
+                .ok_or(format!("no {name} in {path}"))
+        };
+        Ok(Memory { resident: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
     }
 
     /// All that it has printed.

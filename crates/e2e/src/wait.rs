@@ -16,13 +16,18 @@ pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 }
 
 /// Looks until there is an answer; panics with `what` and the last thing seen when [`LIMIT`] has passed.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + LIMIT;
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    eventually_within(LIMIT, what, look).await
+}
+
+/// The same with another limit.
+pub async fn eventually_within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         let is_last = Instant::now() >= deadline;
         match within(what, look()).await {
             Ok(found) => return found,
-            Err(seen) if is_last => panic!("not within {LIMIT:?}: {what}; last seen: {seen}"),
+            Err(seen) if is_last => panic!("not within {limit:?}: {what}; last seen: {seen}"),
             Err(_) => tokio::time::sleep(POLL).await,
         }
     }

@@ -80,9 +80,13 @@ async fn grow_and_shrink(
     load.accept(SOME).await;
 }
 
-/// Waits until Kafka and the members agree that each partition has one owner, in even shares.
 async fn own_each_partition_once(scene: &Scene<'_>, group: &str, members: &[Service]) {
-    let all: BTreeSet<i32> = (0..PARTITIONS).collect();
+    own_each_once(scene, group, members, PARTITIONS).await;
+}
+
+/// Waits until Kafka and the members agree that each partition has one owner, in even shares.
+pub(crate) async fn own_each_once(scene: &Scene<'_>, group: &str, members: &[Service], partitions: i32) {
+    let all: BTreeSet<i32> = (0..partitions).collect();
     let series = format!("pipeline_assigned_partitions{{group=\"{group}\"}}");
     eventually("every partition has one owner", async || {
         let described = scene.client().describe_groups(&[group]).await.map_err(|error| error.to_string())?;
@@ -95,7 +99,7 @@ async fn own_each_partition_once(scene: &Scene<'_>, group: &str, members: &[Serv
         let is_even = shares.iter().map(Vec::len).max() <= shares.iter().map(|share| share.len() + 1).min();
         let is_once = owned.len() == all.len() && owned.iter().copied().collect::<BTreeSet<_>>() == all;
         let said: Vec<_> = members.iter().map(|member| member.value(&series).unwrap_or(0.0)).collect();
-        let agree = said.iter().sum::<f64>() == f64::from(PARTITIONS);
+        let agree = said.iter().sum::<f64>() == f64::from(partitions);
         if shares.len() == members.len() && is_even && is_once && agree {
             return Ok(());
         }

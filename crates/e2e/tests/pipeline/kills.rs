@@ -1,10 +1,12 @@
-//! A writer killed again and again (SIGKILL) in a throttled drain. Three kills in `make test`; with LONG=1 (`make
+//! Each writer killed again and again (SIGKILL) in a throttled drain. Three kills in `make test`; with LONG=1 (`make
 //! test-long`) all twenty, over 1,000,000 records.
 #![allow(clippy::print_stdout, reason = "the random numbers of a run are part of what it shows")]
 
 use std::env;
 
-use e2e::{Scene, Service, Witness, event, eventually, load_turn, now_ms, shared};
+use std::collections::BTreeMap;
+
+use e2e::{Scene, Service, Throttle, Witness, disturbable, event, eventually, load_turn, now_ms, shared};
 use rand::RngExt as _;
 
 const PARTITIONS: i32 = 10;
@@ -49,13 +51,12 @@ async fn drain(plan: &Plan, start: impl Fn() -> Service, progress: impl AsyncFn(
     writer
 }
 
-/// Puts the records in: a driver for each partition, one position each millisecond from `start_ms` on.
-async fn fill(scene: &Scene<'_>, plan: &Plan, start_ms: i64) {
+/// Puts the records in; `position` says whose the one of this partition and number is, and of when.
+async fn fill(scene: &Scene<'_>, plan: &Plan, position: impl Fn(i32, i64) -> (String, i64)) {
     let (witness, count) = (scene.witness().await, plan.per_partition());
     for partition in 0..PARTITIONS {
-        let driver = format!("driver-{partition}");
         let record = |number| {
-            let at = start_ms + number;
+            let (driver, at) = position(partition, number);
             Witness::record(&driver, Some(event(&driver, at)), at)
         };
         witness.put(scene.topic(), partition, (0..count).map(record).collect()).await;
@@ -73,7 +74,8 @@ async fn a_killed_timescale_writer_has_stored_every_record_exactly_once() {
     let scene = Scene::set(shared().await, "kills-history", PARTITIONS).await;
     scene.create_topics().await;
     let (plan, start_ms) = (Plan::draw(), now_ms() - 3_600_000);
-    fill(&scene, &plan, start_ms).await;
+    // A driver for each partition, one position each millisecond.
+    fill(&scene, &plan, |partition, number| (format!("driver-{partition}"), start_ms + number)).await;
     let migrated = scene.run("timescale-writer", &["--migrate=only"]);
     assert_eq!(migrated.code, 0, "{}", migrated.output);
     let history = scene.history();
@@ -92,6 +94,58 @@ async fn a_killed_timescale_writer_has_stored_every_record_exactly_once() {
             (count, count, start_ms, last),
             "{driver}"
         );
+    }
+    assert_eq!(scene.letters().await.len(), 0);
+}
+
+/// Drivers of each partition.
+const DRIVERS: i64 = 25;
+/// So that nothing expires while the test runs: what is in Redis at the end is all that was left there.
+const LIFE: (&str, i64) = ("1h", 3_600_000);
+
+/// Whose a position is, and of when: a driver's positions are in the order of their time but for every third, which is up
+/// to a second older than its place says.
+fn disordered(start_ms: i64, partition: i32, number: i64) -> (String, i64) {
+    let late_by = if number % 3 == 0 { number * 7_919 % 1_000 } else { 0 };
+    (format!("driver-{partition}-{}", number % DRIVERS), start_ms + number - late_by)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_redis_writer_leaves_the_newest_of_each_driver_and_no_key_beyond_its_life() {
+    let stack = disturbable().await;
+    let _turn = load_turn().await;
+    let scene = Scene::set(&stack, "kills-map", PARTITIONS).await;
+    scene.create_topics().await;
+    let plan = Plan::draw();
+    let start_ms = now_ms() - plan.per_partition();
+    fill(&scene, &plan, |partition, number| disordered(start_ms, partition, number)).await;
+
+    // Every position is written, a few hundred at a time, and each time Redis lets it wait.
+    let throttle = Throttle::start(&stack.redis.url()).await;
+    let flags = ["--conflate=off", "--batch-max=250", "--writers=1", "--position-ttl", LIFE.0];
+    let group = scene.redis_group();
+    let committed = async || {
+        let committed = scene.committed(&group).await?;
+        usize::try_from(committed.values().sum::<i64>()).map_err(|error| error.to_string())
+    };
+    let writer = drain(&plan, || scene.redis_writer(&flags), committed).await;
+    drop(throttle);
+    scene.reaches(&group, &scene.ends().await).await;
+    assert!(writer.is_running());
+
+    let mut newest = BTreeMap::new();
+    for (partition, number) in (0..PARTITIONS).flat_map(|id| (0..plan.per_partition()).map(move |number| (id, number)))
+    {
+        let (driver, at) = disordered(start_ms, partition, number);
+        newest.entry(driver).and_modify(|known: &mut i64| *known = at.max(*known)).or_insert(at);
+    }
+    let map = scene.map().await;
+    let drivers: Vec<_> = newest.keys().cloned().collect();
+    assert_eq!(map.keys().await, drivers.len(), "no key but the drivers'");
+    let shown = map.timestamps(&drivers).await.unwrap();
+    for ((driver, shown), expiry) in drivers.iter().zip(shown).zip(map.expiries(&drivers).await) {
+        let expected = newest[driver];
+        assert_eq!((shown, expiry), (Some(expected), expected + LIFE.1), "{driver}");
     }
     assert_eq!(scene.letters().await.len(), 0);
 }

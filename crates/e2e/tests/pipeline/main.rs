@@ -3,6 +3,7 @@
 
 mod absent;
 mod crash;
+mod freeze;
 mod freshness;
 mod groups;
 mod growth;
@@ -12,4 +13,6 @@ mod lag;
 mod misuse;
 mod outages;
 mod poison;
+mod refused;
 mod shutdown;
+mod thaw;
