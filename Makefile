@@ -54,7 +54,7 @@ test-timescale: install ## run timescale-writer's whole suite on a TimescaleDB o
 	@test -n "$(TIMESCALE_URL)" || { echo "usage: TIMESCALE_URL=postgres://USER:PASSWORD@HOST[:PORT]/DATABASE make test-timescale" >&2; exit 64; }
 	TIMESCALE_URL='$(TIMESCALE_URL)' $(CARGO) test -p timescale-writer
 bench: install ## measure what the parts cost, each beside something else in the same run (BENCH=name, ROUNDS=n)
-	$(CARGO) build --release --package bench
+	$(CARGO) build --release --package bench --package redis-writer --package timescale-writer
 	@exec $(WITH_ME) $(TARGET)/release/bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH)
 clean: down ## stop what is up and remove everything that was built
 	$(CARGO) clean

@@ -57,12 +57,17 @@ mod tests {
         assert!(!line("kafka-fetch-cpu", 0.61, 1.0).passes());
         assert!(line("kafka-produce-10ms-requests", 110.0, 100.0).passes());
         assert!(!line("kafka-produce-10ms-requests", 111.0, 100.0).passes());
+        assert!(line("redis-writer-drain", 40.0, 100.0).passes());
+        assert!(!line("redis-writer-drain", 39.9, 100.0).passes());
+        assert!(line("poison-cost-p99", 0.99, 100.0).passes());
+        assert!(!line("poison-cost-p99", 1.0, 100.0).passes());
     }
 
     #[test]
     fn a_figure_that_was_not_measured_passes_nowhere() {
         assert!(!line("kafka-fetch-cpu", f64::NAN, 1.0).passes());
         assert!(!line("kafka-produce-10ms-requests", 0.0, 0.0).passes());
+        assert!(!line("redis-writer-drain", f64::NAN, 1.0).passes());
     }
 
     #[test]

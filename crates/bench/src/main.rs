@@ -3,6 +3,7 @@
 //! ```text
 //! main ─▶ benches (one function each) ─▶ lines ─▶ thresholds ─▶ table, target/bench/summary.json, exit code
 //!            │
+//!            ├─ writers: redis-writer and timescale-writer as they are shipped, on a backlog
 //!            └─ kafka: each client in a process of its own (`bench client …`, or the JVM), one after the other
 //! ```
 //!
@@ -20,6 +21,8 @@ mod meter;
 mod payload;
 mod summary;
 mod thresholds;
+mod topic;
+mod writers;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -39,15 +42,23 @@ const BEHIND: u8 = 1;
 /// How the benches are run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
-    /// How often each figure that is judged is taken; the best counts, for us and for the reference alike.
+    /// How often each figure that is judged is taken; a bench says whether the best or the median counts, for us and for
+    /// the reference alike.
     pub(crate) rounds: usize,
 }
 
 /// A bench: its name, and what measures it.
 type Bench = (&'static str, fn(&Setting) -> Result<Vec<Line>, Error>);
 
-/// All of them, in the order in which they run.
-const BENCHES: &[Bench] = &[("kafka", kafka::run)];
+/// All of them, in the order in which they run: the quick ones first.
+const BENCHES: &[Bench] = &[
+    ("redis-writer-drain", writers::redis_writer::drain),
+    ("redis-writer-catchup", writers::redis_writer::catchup),
+    ("timescale-writer-drain", writers::timescale_writer::drain),
+    ("poison-cost", writers::poison_cost::run),
+    ("time-to-fresh", writers::time_to_fresh::run),
+    ("kafka", kafka::run),
+];
 
 /// Measures what the parts cost, and compares it with something else measured in the same run
 #[derive(Debug, Parser)]
@@ -60,7 +71,7 @@ struct Args {
     #[arg(value_name = "NAME", value_parser = bench_names())]
     names: Vec<String>,
 
-    /// How often each judged figure is taken, 1 to 9; the best counts
+    /// How often each judged figure is taken, 1 to 9; the best or the median counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     rounds: u8,
 }

@@ -12,13 +12,27 @@ const USER_HZ: f64 = 100.0;
 
 /// CPU that this process has used so far, user and system, in seconds.
 pub(crate) fn own_cpu_s() -> f64 {
+    used_s(UsageWho::RUSAGE_SELF)
+}
+
+/// CPU of those children of this process that have ended and been waited for, in seconds.
+pub(crate) fn children_cpu_s() -> f64 {
+    used_s(UsageWho::RUSAGE_CHILDREN)
+}
+
+fn used_s(who: UsageWho) -> f64 {
     let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-    getrusage(UsageWho::RUSAGE_SELF).map_or(f64::NAN, |usage| seconds(usage.user_time()) + seconds(usage.system_time()))
+    getrusage(who).map_or(f64::NAN, |usage| seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
 /// The most memory that this process ever had resident, in MiB.
 pub(crate) fn own_peak_rss_mib() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    peak_rss_mib("self")
+}
+
+/// The same of another process, by its number.
+pub(crate) fn peak_rss_mib(pid: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)
 }
@@ -28,6 +42,12 @@ pub(crate) fn cpu_s(pid: i32) -> Result<f64, Error> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     parse_stat(&text).ok_or_else(|| Error::Client(format!("{path} is not as expected")))
+}
+
+/// Time for which a process's first thread was ready to run and had no core, in seconds: what others took from it.
+pub(crate) fn waited_s(pid: i32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    text.split_ascii_whitespace().nth(1).and_then(|ns| ns.parse::<f64>().ok()).map_or(f64::NAN, |ns| ns / 1e9)
 }
 
 fn parse_stat(text: &str) -> Option<f64> {

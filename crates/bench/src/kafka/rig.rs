@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kafka::{ClientConfig, TopicSpec};
+use kafka::ClientConfig;
 use native::{Stack, Tools};
 
 use super::{Client, PARTITIONS, RATE};
@@ -12,10 +12,7 @@ use crate::child::{Child, Cost, RequestCounter};
 use crate::error::Error;
 use crate::job::{Job, Role};
 use crate::summary::figure;
-use crate::{machine, meter, say};
-
-/// How long a topic may take to be known everywhere.
-const TOPIC_LIMIT: Duration = Duration::from_secs(30);
+use crate::{machine, meter, say, topic};
 
 /// See the module.
 pub(super) struct Rig {
@@ -70,26 +67,7 @@ impl Rig {
     /// Creates a topic and waits until it can be used.
     pub(super) fn create_topic(&self, name: &str) -> Result<(), Error> {
         let config = ClientConfig::new(vec![self.bootstrap.clone()], "bench");
-        let spec = TopicSpec { name: name.to_owned(), partitions: PARTITIONS, replication: None, settings: Vec::new() };
-        self.runtime.block_on(async {
-            let client = kafka::Client::new(config);
-            client.create_topic(&spec).await?;
-            let known = async {
-                loop {
-                    let topics = client.topics(&[name]).await.unwrap_or_default();
-                    if topics
-                        .into_iter()
-                        .flatten()
-                        .any(|topic| topic.partitions.iter().all(|partition| partition.leader.is_some()))
-                    {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            };
-            let limited = tokio::time::timeout(TOPIC_LIMIT, known).await;
-            limited.map_err(|_| Error::Client(format!("topic {name} is not there after {TOPIC_LIMIT:?}")))
-        })
+        self.runtime.block_on(async { topic::create(&kafka::Client::new(config), name, PARTITIONS).await })
     }
 
     /// Starts a client on its work.
