@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backpressure::Tally;
 use kafka::{Claim, DeadLetterPublisher, Offset, Record};
 use tokio::time::Instant;
 
 use crate::backlog::{Entry, RawSlice};
+use crate::flood::{FloodGate, FloodHeld};
 use crate::guard::SinkGuard;
 use crate::letters::{self, PendingLetters};
 use crate::metrics::PipelineMetrics;
@@ -43,6 +45,8 @@ pub(crate) struct Lane<S: Sink> {
     pub(crate) letters: Option<DeadLetterPublisher>,
     pub(crate) guard: Arc<SinkGuard>,
     pub(crate) metrics: Arc<PipelineMetrics>,
+    /// Set where letters are bounded by their share.
+    pub(crate) flood: Option<Arc<FloodGate>>,
 }
 
 impl<S: Sink> Clone for Lane<S> {
@@ -53,6 +57,7 @@ impl<S: Sink> Clone for Lane<S> {
             letters: self.letters.clone(),
             guard: Arc::clone(&self.guard),
             metrics: Arc::clone(&self.metrics),
+            flood: self.flood.clone(),
         }
     }
 }
@@ -67,22 +72,27 @@ impl<S: Sink> Lane<S> {
     /// Settles `slices`; each comes back with what became of it. Publishes and writes only while `claim` holds.
     pub(crate) async fn run(self, slices: Vec<RawSlice>, claim: Claim) -> Vec<(RawSlice, Outcome)> {
         claim.held().await;
-        let mut decoded = Vec::with_capacity(slices.len());
+        let (mut decoded, mut held) = (Vec::with_capacity(slices.len()), Vec::new());
         for slice in slices {
-            decoded.push((self.decode_slice(&slice).await, slice));
+            match self.decode_slice(&slice).await {
+                Ok(content) => decoded.push((content, slice)),
+                Err(FloodHeld { until }) => held.push((slice, Outcome::Blocked { until })),
+            }
         }
         // Every letter is on its way by now. A sink that moves offsets together with the items must not run ahead of
         // the letters; for any other they only hold up the commit.
         if S::KEEPS_OFFSETS {
             let (published, blocked) = self.until_published(decoded).await;
             let mut outcomes = self.settle(published, &claim).await;
-            outcomes.extend(blocked);
+            outcomes.extend(blocked.into_iter().chain(held));
             return outcomes;
         }
         let (slices, letters): (Vec<_>, Vec<_>) =
             decoded.into_iter().map(|(Decoded { slice, letters }, raw)| ((slice, raw.clone()), (letters, raw))).unzip();
         let outcomes = self.settle(slices, &claim).await;
-        self.unless_unpublished(outcomes, letters).await
+        let mut outcomes = self.unless_unpublished(outcomes, letters).await;
+        outcomes.extend(held);
+        outcomes
     }
 
     /// Splits off the slices whose letters cannot be published.
@@ -116,7 +126,8 @@ impl<S: Sink> Lane<S> {
         outcomes
     }
 
-    async fn decode_slice(&self, source: &RawSlice) -> Decoded<S::Event> {
+    /// Decodes a slice and sends its letters off, unless there are so many of them that the partition waits.
+    async fn decode_slice(&self, source: &RawSlice) -> Result<Decoded<S::Event>, FloodHeld> {
         let mut slice = Slice {
             partition: source.partition.clone(),
             start: source.start,
@@ -124,7 +135,8 @@ impl<S: Sink> Lane<S> {
             last_timestamp_ms: 0,
             items: Vec::new(),
         };
-        let mut pending = PendingLetters::default();
+        let withholds = self.flood.is_some();
+        let mut pending = if withholds { PendingLetters::withholding() } else { PendingLetters::default() };
         let mut poison_since = None;
         for entry in &source.entries {
             match entry {
@@ -143,7 +155,13 @@ impl<S: Sink> Lane<S> {
             }
         }
         self.note_poison_cost(&mut poison_since);
-        Decoded { slice, letters: pending }
+        if let Some(flood) = &self.flood {
+            let faults = pending.withheld();
+            let tally = Tally { records: slice.items.len() as u64 + faults, faults };
+            flood.admit(self.decode, &slice.partition, slice.start, tally).await?;
+            pending.release(self.letters.as_ref()).await;
+        }
+        Ok(Decoded { slice, letters: pending })
     }
 
     async fn decode_records(

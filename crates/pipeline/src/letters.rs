@@ -42,12 +42,34 @@ pub(crate) struct Unpublished;
 #[derive(Default)]
 pub(crate) struct PendingLetters {
     under_way: Vec<(&'static str, LetterDelivery)>,
+    /// Letters that are not sent before their number is known, where it may be a flood.
+    withheld: Option<Vec<DeadLetter>>,
     failed: bool,
 }
 
 impl PendingLetters {
+    /// Keeps letters until [`PendingLetters::release`]; no more than the records of one slice.
+    pub(crate) fn withholding() -> Self {
+        Self { withheld: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// How many are withheld.
+    pub(crate) fn withheld(&self) -> u64 {
+        self.withheld.as_ref().map_or(0, Vec::len) as u64
+    }
+
+    /// Sends what was withheld.
+    pub(crate) async fn release(&mut self, publisher: Option<&DeadLetterPublisher>) {
+        for letter in self.withheld.take().unwrap_or_default() {
+            self.publish(publisher, letter).await;
+        }
+    }
+
     /// Sends a letter off. Waits only while there is no room for it, or no topic.
     pub(crate) async fn publish(&mut self, publisher: Option<&DeadLetterPublisher>, letter: DeadLetter) {
+        if let Some(withheld) = &mut self.withheld {
+            return withheld.push(letter);
+        }
         let (partition, offset) = (&letter.source, letter.record.offset);
         tracing::debug!(%partition, %offset, reason = letter.reason, detail = letter.detail, "dead letter");
         let Some(publisher) = publisher else { return };

@@ -16,6 +16,7 @@ mod backlog;
 mod batch;
 mod commits;
 mod error;
+mod flood;
 mod freshness;
 mod guard;
 mod lane;
@@ -29,6 +30,7 @@ mod start;
 
 pub use batch::{BatchArgs, BatchProfile, FlagText};
 pub use error::Error;
+pub use flood::FloodArgs;
 pub use freshness::Freshness;
 pub use membership::{Membership, MembershipArgs, ProtocolName};
 pub use settings::{PipelineArgs, Policy, Settings};

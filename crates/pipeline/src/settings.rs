@@ -6,6 +6,7 @@ use std::time::Duration;
 use kafka::ClientConfig;
 use kafka::topics::{Mode, Plan};
 
+use crate::flood::FloodArgs;
 use crate::freshness::Freshness;
 use crate::membership::{Membership, MembershipArgs};
 
@@ -46,6 +47,10 @@ pub struct PipelineArgs {
     /// Interval of offset commits, while there is something new
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = service::duration(COMMIT_MIN..=COMMIT_MAX))]
     pub commit_interval: Duration,
+
+    /// When so many records become letters that it cannot be their fault.
+    #[command(flatten)]
+    pub flood: FloodArgs,
 
     /// How it is a member of its group.
     #[command(flatten)]
@@ -117,6 +122,8 @@ pub struct Settings {
     pub membership: Membership,
     /// See [`PipelineArgs::commit_interval`].
     pub commit_interval: Duration,
+    /// See [`FloodArgs::dead_letter_max_share`].
+    pub dead_letter_max_share: Option<f64>,
     /// What differs from writer to writer.
     pub policy: Policy,
 }
@@ -147,6 +154,7 @@ impl Settings {
             buffer_bytes: args.buffer_bytes as u64,
             membership: args.membership.membership(),
             commit_interval: args.commit_interval,
+            dead_letter_max_share: args.flood.dead_letter_max_share,
             policy,
         }
     }

@@ -9,6 +9,7 @@ use service::{Component, Context};
 
 use crate::backlog::{Backlog, Limits};
 use crate::error::Error;
+use crate::flood::FloodGate;
 use crate::guard::SinkGuard;
 use crate::lane::Lane;
 use crate::metrics::PipelineMetrics;
@@ -39,7 +40,9 @@ pub async fn run<S: Sink>(
     let guard = SinkGuard::new(u64::from(std::process::id())).map_err(|error| Error::Settings(error.to_string()))?;
     let metrics = Arc::new(PipelineMetrics::new(&settings.policy.group));
     metrics.sink_up.set(1.0);
-    let lane = Lane { decode, sink, letters, guard: Arc::new(guard), metrics };
+    let flood = FloodGate::new(settings.dead_letter_max_share, &client, &settings.policy.group);
+    let flood = flood.map_err(|error| Error::Settings(error.to_string()))?;
+    let lane = Lane { decode, sink, letters, guard: Arc::new(guard), metrics, flood };
     let backlog = Backlog::new(limits(&settings)).map_err(|error| Error::Settings(error.to_string()))?;
     Runtime::new(settings, client, lane, reports, backlog).run(context.shutdown).await
 }

@@ -76,6 +76,7 @@ fn settings(bootstrap: &str) -> Settings {
         buffer_bytes: 1 << 20,
         membership: Membership { protocol: GroupProtocol::Classic(ClassicConfig::default()), instance_id: None },
         commit_interval: Duration::from_millis(50),
+        dead_letter_max_share: None,
         policy: Policy {
             group: GROUP.to_owned(),
             batch_max: 100,
