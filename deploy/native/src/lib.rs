@@ -39,5 +39,5 @@ pub use self::process::{Identity, Launch, Process, stop_everything};
 pub use self::redis::Redis;
 pub use self::server::Server;
 pub use self::stack::{Part, Ports, Stack, StackOptions};
-pub use self::tools::{Tools, ensure as ensure_tools};
+pub use self::tools::{PrometheusTools, Tools, ensure as ensure_tools, ensure_prometheus};
 pub use self::wait::wait_until;

@@ -47,11 +47,48 @@ pub fn ensure() -> Result<Tools, Error> {
     let tools = match recall() {
         Some(tools) => tools,
         None => {
-            install()?;
+            install("servers")?;
             recall().ok_or_else(|| Error::Missing(format!("{INSTALL} ended well, but something is still missing")))?
         }
     };
     Ok(found.insert(tools).clone())
+}
+
+/// Where Prometheus' programs are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusTools {
+    /// The server.
+    pub prometheus: PathBuf,
+    /// What checks and tests rules.
+    pub promtool: PathBuf,
+}
+
+/// Finds Prometheus, after installing it where it is missing: only some tests want it.
+///
+/// # Errors
+/// [`Error::Missing`] with one line that says what to install.
+pub fn ensure_prometheus() -> Result<PrometheusTools, Error> {
+    static FOUND: Mutex<Option<PrometheusTools>> = Mutex::new(None);
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(tools) = &*found {
+        return Ok(tools.clone());
+    }
+    let tools = match recall_prometheus() {
+        Some(tools) => tools,
+        None => {
+            install("prometheus")?;
+            recall_prometheus()
+                .ok_or_else(|| Error::Missing(format!("{INSTALL} ended well, and Prometheus is missing")))?
+        }
+    };
+    Ok(found.insert(tools).clone())
+}
+
+fn recall_prometheus() -> Option<PrometheusTools> {
+    let text = fs::read_to_string(paths::native_dir().join("prometheus")).ok()?;
+    let values: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    let path = |name| values.get(name).map(PathBuf::from).filter(|path: &PathBuf| path.exists());
+    Some(PrometheusTools { prometheus: path("prometheus")?, promtool: path("promtool")? })
 }
 
 /// What the last installation found, if all of it is still there.
@@ -81,10 +118,10 @@ fn parse(text: &str, kafka_lib: PathBuf) -> Option<Tools> {
 }
 
 /// Runs the installation; what it says on the way goes to our standard error.
-fn install() -> Result<(), Error> {
+fn install(scope: &str) -> Result<(), Error> {
     let failed = |detail: String| Error::Missing(detail);
     let output = Command::new("sh")
-        .args([INSTALL, "servers"])
+        .args([INSTALL, scope])
         .env("CARGO_TARGET_DIR", paths::target_dir())
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
