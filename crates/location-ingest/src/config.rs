@@ -19,6 +19,8 @@ const BUFFER_MIN: u64 = 1 << 20;
 const BUFFER_MAX: u64 = 4 << 30;
 const COUNT_MAX: usize = 1_000_000;
 const PARTITIONS_MAX: i32 = 10_000;
+const DRIVERS_MAX: usize = 1 << 24;
+const GROUP_NAME_MAX: usize = 255;
 
 /// Flags of location-ingest.
 #[derive(Debug, Clone, Parser)]
@@ -88,9 +90,40 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = service::duration(CLIENT_TIMEOUT_MIN..=CLIENT_TIMEOUT_MAX))]
     pub body_timeout: Duration,
 
+    /// Groups whose time lag stretches the interval at which drivers are told to send, separated by commas; none for none
+    #[arg(long, value_name = "GROUP,…", default_value = "driver-location-redis", value_parser = parse_groups)]
+    pub admission_groups: Groups,
+
+    /// Drivers that are remembered to refine whose turn it is, 8 bytes each, 1024 to 16777216; the memory never grows
+    #[arg(long, value_name = "COUNT", default_value = "131072", value_parser = service::number(1_024..=DRIVERS_MAX))]
+    pub admission_drivers: usize,
+
+    /// Positions a second that one driver may send, with a burst of as many as a batch may have, 0 to 100000; 0 for no
+    /// limit; further ones get 429
+    #[arg(long, value_name = "COUNT", default_value = "0", value_parser = service::number(0..=100_000_u32))]
+    pub max_driver_rate: u32,
+
     /// The flags that every service has.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// Names of groups, none of them twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups(pub(crate) Vec<String>);
+
+fn parse_groups(text: &str) -> Result<Groups, String> {
+    if text == "none" {
+        return Ok(Groups(Vec::new()));
+    }
+    let mut groups: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    groups.sort();
+    groups.dedup();
+    let is_right = |name: &String| !name.is_empty() && name.len() <= GROUP_NAME_MAX && !name.contains(char::is_control);
+    if groups.iter().all(is_right) {
+        return Ok(Groups(groups));
+    }
+    Err(format!("give names of groups of 1 to {GROUP_NAME_MAX} characters, separated by commas, or none"))
 }
 
 impl Config for Args {
@@ -141,6 +174,14 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_a_list_or_none() {
+        let groups = |text| parse_groups(text).unwrap().0;
+        assert_eq!(groups("driver-location-redis"), ["driver-location-redis"]);
+        assert_eq!(groups("b, a,b"), ["a", "b"]);
+        assert!(groups("none").is_empty());
+    }
+
+    #[test]
     fn flags_are_checked_together() {
         let line = usage(&["--ack-timeout", "30s"]);
         assert_eq!(
@@ -171,6 +212,9 @@ mod tests {
             ("--max-body-bytes-in-flight", "lots"),
             ("--header-timeout", "0s"),
             ("--body-timeout", "1h"),
+            ("--admission-groups", "a,,b"),
+            ("--admission-drivers", "7"),
+            ("--max-driver-rate", "fast"),
         ] {
             let line = usage(&[&format!("{flag}={value}")]);
             assert!(line.starts_with(&format!("{flag} {value}: ")) && line.lines().count() == 1, "{line}");

@@ -1,5 +1,7 @@
 //! The way into Kafka: topics at the start, events into the producer, and a watch that keeps readiness true.
 
+pub(crate) mod lag;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Poller, Poll};
@@ -69,7 +71,7 @@ impl From<ProduceError> for Unpublished {
 }
 
 /// Starts the producer; [`Watch::run`] brings the topics up and keeps an eye on the cluster.
-pub(crate) fn start(args: &Args, context: &Context) -> (Publisher, Watch) {
+pub(crate) fn start(args: &Args, context: &Context) -> (Publisher, Watch, lag::Reader) {
     let client = Client::new(args.common.client_config(INFO.name));
     let config = ProducerConfig {
         linger: args.linger,
@@ -90,7 +92,9 @@ pub(crate) fn start(args: &Args, context: &Context) -> (Publisher, Watch) {
     };
     let publisher =
         Publisher { producer: producer.clone(), topic: plan.topic.as_str().into(), limit: args.ack_timeout };
-    (publisher, Watch { client, producer, plan, mode: args.topic_create, component })
+    let reader = lag::Reader::new(client.clone(), &plan.topic, &args.admission_groups.0);
+    let watch = Watch { client, producer, plan, mode: args.topic_create, component };
+    (publisher, watch, reader)
 }
 
 /// Puts events into Kafka; cheap to clone.

@@ -7,6 +7,8 @@
 //! A 2xx means that the event is in Kafka, acknowledged by all in-sync replicas. Everything else is a
 //! [`problem::Problem`], whose status code comes from one `match`.
 
+mod admission;
+mod answer;
 mod body;
 mod config;
 mod error;
@@ -26,6 +28,7 @@ use tracing::info;
 pub use config::Args;
 pub use error::Error;
 
+use crate::admission::Admission;
 use crate::limits::Limits;
 use crate::metrics::{Levels, Metrics};
 use crate::routes::App;
@@ -78,18 +81,34 @@ impl Ingest {
     pub async fn serve(self) -> Result<(), Error> {
         let Self { args, context, server } = self;
         info!(listen = %server.local_addr(), "listening");
-        let (publisher, watch) = kafka::start(&args, &context);
-        let limits = Limits::new(&args);
-        let app = Arc::new(App { args, limits, metrics: Metrics::new(), publisher });
+        let (publisher, watch, reader) = kafka::start(&args, &context);
+        let (limits, admission) = (Limits::new(&args), Admission::new(&args));
+        let app = Arc::new(App { args, limits, metrics: Metrics::new(), publisher, admission });
+        let admitting = tokio::spawn(admit(Arc::clone(&app), reader));
         let (connections, shown) = (server.connections(), Arc::clone(&app));
         context.admin.add_metrics(move || shown.levels(connections()).render());
         let served = server.run(Arc::clone(&app), tokio::spawn(watch.run())).await;
+        admitting.abort();
         app.publisher.close().await;
         served
     }
 }
 
+/// Keeps admission up to date for ever.
+async fn admit(app: Arc<App>, reader: kafka::lag::Reader) {
+    tokio::join!(app.admission.follow(reader), app.admission.regulate(|| app.fullness()));
+}
+
 impl App {
+    /// How full the fullest of the bounded places is, 0 to 1.
+    fn fullness(&self) -> f64 {
+        let share = |used: usize, limit: usize| used as f64 / limit.max(1) as f64;
+        let requests = share(self.limits.requests_in_flight(), self.args.max_requests_in_flight);
+        let bodies = share(self.limits.body_bytes_in_flight(), self.args.max_body_bytes_in_flight);
+        let producer = share(self.publisher.stats().buffered_bytes, self.args.producer_buffer);
+        requests.max(bodies).max(producer)
+    }
+
     fn levels(&self, connections: usize) -> Levels {
         let producer = self.publisher.stats();
         Levels {
@@ -99,6 +118,7 @@ impl App {
             producer_bytes: producer.buffered_bytes,
             producer_requests: producer.requests,
             producer_retries: producer.retries,
+            admission: self.admission.shown(),
         }
     }
 }

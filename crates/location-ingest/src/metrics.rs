@@ -6,6 +6,8 @@ use event::Reason;
 use hyper::StatusCode;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
 
+use crate::admission::Shown;
+use crate::kafka::lag::Verdict;
 use crate::problem::{self, Problem};
 
 const REQUESTS: &str = "ingest_requests_total";
@@ -23,6 +25,12 @@ const BODY_BYTES: &str = "ingest_body_in_flight_bytes";
 const PRODUCER_BYTES: &str = "ingest_producer_buffered_bytes";
 const PRODUCER_REQUESTS: &str = "ingest_producer_requests_total";
 const PRODUCER_RETRIES: &str = "ingest_producer_retries_total";
+const INTERVAL: &str = "ingest_admission_interval_seconds";
+const SHED: &str = "ingest_admission_shed_ratio";
+const TIME_LAG: &str = "ingest_admission_time_lag_seconds";
+const VERDICT: &str = "ingest_admission_verdict";
+const DUPLICATES: &str = "ingest_events_duplicate_total";
+const REFUSED: &str = "ingest_events_refused_total";
 
 /// Acknowledgements take milliseconds; the upper end is the time limit.
 pub(crate) const BUCKETS: &[service::Buckets] = &[(
@@ -56,6 +64,10 @@ impl Route {
     }
 }
 
+/// Steps of the stretch beyond which turns are shed, and how many would shed all of them.
+const STEPS_BEYOND: u8 = 128;
+const STEPS_OF_ALL: f64 = 64.0;
+
 const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 
 /// Handles of every metric that a request touches.
@@ -68,6 +80,8 @@ pub(crate) struct Metrics {
     pub(crate) corrected: Counter,
     pub(crate) clamped: Counter,
     pub(crate) late: Counter,
+    pub(crate) duplicates: Counter,
+    pub(crate) refused: Counter,
     pub(crate) ack_seconds: Histogram,
 }
 
@@ -86,6 +100,8 @@ impl Metrics {
             corrected: counter!(CORRECTED),
             clamped: counter!(CLAMPED),
             late: counter!(LATE),
+            duplicates: counter!(DUPLICATES),
+            refused: counter!(REFUSED),
             ack_seconds: histogram!(ACK),
         }
     }
@@ -124,6 +140,8 @@ fn describe() {
     describe_counter!(CORRECTED, "Valid positions whose time was corrected by the phone's sending time.");
     describe_counter!(CLAMPED, "Valid positions whose time was ahead of ours and was clamped to the receipt.");
     describe_counter!(LATE, "Valid positions that were late: older than 30 s on arrival, history only.");
+    describe_counter!(DUPLICATES, "Positions of a batch whose driver and timestamp another of the same batch had.");
+    describe_counter!(REFUSED, "Valid positions that came sooner than told, or of a driver who sends too many: 429.");
     describe_histogram!(ACK, "Time from a request's events being handed to the producer to Kafka's acknowledgement.");
 }
 
@@ -136,6 +154,7 @@ pub(crate) struct Levels {
     pub(crate) producer_bytes: usize,
     pub(crate) producer_requests: u64,
     pub(crate) producer_retries: u64,
+    pub(crate) admission: Shown,
 }
 
 impl Levels {
@@ -157,6 +176,34 @@ impl Levels {
         ] {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
         }
+        self.render_admission(&mut out);
         out
+    }
+
+    fn render_admission(&self, out: &mut String) {
+        let shown = &self.admission;
+        let interval = shown.interval_ms as f64 / 1_000.0;
+        let shed = f64::from(shown.steps.saturating_sub(STEPS_BEYOND)) / STEPS_OF_ALL;
+        for (name, help, value) in [
+            (INTERVAL, "Interval at which drivers are told to send, on average.", interval),
+            (SHED, "Share of turns that are shed beyond the longest interval.", shed),
+            // Unknown is not 0: a graph has a gap there, and an alert on a high value stays silent.
+            (
+                TIME_LAG,
+                "Time lag of the worst of --admission-groups; NaN while it is unknown.",
+                shown.time_lag_s.unwrap_or(f64::NAN),
+            ),
+        ] {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+        }
+        let _ = writeln!(
+            out,
+            "# HELP {VERDICT} 1 for how the worst of --admission-groups is doing.\n# TYPE {VERDICT} gauge"
+        );
+        for verdict in Verdict::ALL {
+            let is_it = u8::from(verdict == shown.verdict);
+            let _ = writeln!(out, "{VERDICT}{{verdict=\"{}\"}} {is_it}", verdict.label());
+        }
+        out.push('\n');
     }
 }

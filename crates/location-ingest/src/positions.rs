@@ -1,22 +1,25 @@
 //! What a body becomes: events in Kafka, and the answer to the phone.
 
+use std::collections::{HashMap, HashSet};
+
+use backpressure::admission::DriverHash;
 use bytes::Bytes;
-use event::{BatchFault, DriverLocation, Invalid, Reason, Submission};
+use event::{DriverLocation, Invalid, Submission};
 use tokio::time::Instant;
 
 use crate::kafka::{Acknowledgement, Unpublished};
 use crate::problem::Problem;
 use crate::routes::App;
 
-/// When a phone should send next. (Every answer says so; what decides it is to come.)
-const NEXT_UPDATE_MS: u64 = 2_000;
 /// Room for an answer without rejected positions.
 const ANSWER_BYTES: usize = 64;
 
-/// One position: in Kafka when this returns Ok.
-pub(crate) async fn single(app: &App, body: Bytes, times: Times) -> Result<Vec<u8>, Problem> {
+/// One position: in Kafka when this returns Ok. Answers with when to send next, in milliseconds.
+pub(crate) async fn single(app: &App, body: Bytes, times: Times) -> Result<u64, Problem> {
     let event = app.accept(Submission::from_json(&body), times)?;
     drop(body);
+    let decision = app.admission.decide_one(&event.driver_id, times.received_at_ms);
+    let next_ms = decision.inspect_err(|_| app.metrics.refused.increment(1))?;
     let _place = app.limits.request()?;
     let started = Instant::now();
     let outcome = match app.publisher.publish(&event) {
@@ -24,37 +27,41 @@ pub(crate) async fn single(app: &App, body: Bytes, times: Times) -> Result<Vec<u
         Err(unpublished) => Err(unpublished),
     };
     app.count(outcome)?;
-    app.metrics.ack_seconds.record(started.elapsed());
-    let mut answer = Vec::with_capacity(ANSWER_BYTES);
-    answer.push(b'{');
-    finish(&mut answer);
-    Ok(answer)
+    app.acknowledged(started);
+    Ok(next_ms)
 }
 
-/// Many positions, answered item by item.
-pub(crate) async fn batch(app: &App, body: Bytes, times: Times) -> Result<Vec<u8>, Problem> {
-    let limit = app.args.max_batch_positions;
-    let items = Submission::batch_from_json(&body, limit).map_err(|fault| match fault {
-        BatchFault::Malformed => Problem::Invalid(Reason::MalformedJson.into()),
-        BatchFault::NotAnArray => Problem::NotAnArray,
-        BatchFault::TooMany => Problem::TooManyPositions { limit },
-    })?;
-    let events: Vec<_> = items.into_iter().map(|item| app.accept(item, times)).collect();
-    drop(body);
-    let _place = app.limits.request()?;
+/// Many positions, each with an outcome of its own.
+pub(crate) async fn many(
+    app: &App,
+    items: impl Iterator<Item = Result<Submission<'_>, Invalid>>,
+    times: Times,
+) -> Result<Report, Problem> {
+    let mut turns = Turns::new(app, times);
+    let events: Vec<_> = items.map(|item| turns.admit(app.accept(item, times)?)).collect();
+    let mut report = Report { next_ms: turns.next_ms(), ..Report::default() };
+    if events.iter().any(Result::is_ok) {
+        let _place = app.limits.request()?;
+        publish(app, events, &mut report).await;
+    } else {
+        events.into_iter().enumerate().for_each(|(index, item)| report.add(index, item.map(drop)));
+    }
+    report.check()
+}
+
+async fn publish(app: &App, events: Vec<Result<DriverLocation, Rejection>>, report: &mut Report) {
     let started = Instant::now();
+    // All are handed over before the first is waited for: they share requests to Kafka.
     let sent: Vec<_> = events.into_iter().map(|event| event.map(|event| app.publisher.publish(&event))).collect();
-    let mut report = Report::default();
     for (index, item) in sent.into_iter().enumerate() {
         report.add(index, settle(app, item).await);
     }
     if report.accepted > 0 {
-        app.metrics.ack_seconds.record(started.elapsed());
+        app.acknowledged(started);
     }
-    report.into_answer()
 }
 
-async fn settle(app: &App, item: Result<Result<Acknowledgement, Unpublished>, Invalid>) -> Result<(), Rejection> {
+async fn settle(app: &App, item: Result<Result<Acknowledgement, Unpublished>, Rejection>) -> Result<(), Rejection> {
     let outcome = match item? {
         Ok(acknowledgement) => acknowledgement.await,
         Err(unpublished) => Err(unpublished),
@@ -95,6 +102,65 @@ impl App {
         }
         outcome
     }
+
+    fn acknowledged(&self, started: Instant) {
+        let after = started.elapsed();
+        self.metrics.ack_seconds.record(after);
+        self.admission.acknowledged(after);
+    }
+}
+
+/// The drivers of one request: each has one turn for all of its positions here, and each moment only once.
+struct Turns<'a> {
+    app: &'a App,
+    now_ms: u64,
+    /// Nothing is asked of admission while it would say yes to everyone.
+    is_open: bool,
+    seen: HashSet<(u64, i64)>,
+    decided: HashMap<u64, Result<u64, Problem>>,
+}
+
+impl<'a> Turns<'a> {
+    fn new(app: &'a App, times: Times) -> Self {
+        Self {
+            app,
+            now_ms: u64::try_from(times.received_at_ms).unwrap_or_default(),
+            is_open: app.admission.is_open(),
+            seen: HashSet::new(),
+            decided: HashMap::new(),
+        }
+    }
+
+    fn admit(&mut self, event: DriverLocation) -> Result<DriverLocation, Rejection> {
+        let driver = DriverHash::of(event.driver_id.as_str().as_bytes());
+        if !self.seen.insert((driver.bits(), event.timestamp_ms)) {
+            self.app.metrics.duplicates.increment(1);
+            return Err(Rejection::Duplicate);
+        }
+        if self.is_open {
+            return Ok(event);
+        }
+        self.decide(driver).map(|()| event).inspect_err(|_| self.app.metrics.refused.increment(1))
+    }
+
+    fn decide(&mut self, driver: DriverHash) -> Result<(), Rejection> {
+        let (admission, now_ms) = (&self.app.admission, self.now_ms);
+        // The limit of a driver counts positions, its turn counts requests.
+        admission.take_item(driver, now_ms).map_err(Rejection::Refused)?;
+        let turn = self.decided.entry(driver.bits()).or_insert_with(|| admission.turn(driver, now_ms));
+        turn.as_ref().map(|_| ()).map_err(|problem| Rejection::Refused(problem.clone()))
+    }
+
+    /// A phone's own interval, or the mean one for a sender of many drivers.
+    fn next_ms(&self) -> u64 {
+        match self.decided.values().next() {
+            Some(only) if self.decided.len() == 1 => match only {
+                Ok(next_ms) => *next_ms,
+                Err(problem) => problem.wait_ms().unwrap_or_else(|| self.app.admission.interval_ms()),
+            },
+            _ => self.app.admission.interval_ms(),
+        }
+    }
 }
 
 /// Why one item of a batch is not in Kafka.
@@ -102,7 +168,11 @@ impl App {
 enum Rejection {
     /// Sending it again cannot help.
     Invalid(Invalid),
-    /// Sending it again may.
+    /// Another item of the batch has the same driver and timestamp.
+    Duplicate,
+    /// Its driver came too early, or sends too much.
+    Refused(Problem),
+    /// Sending it again may help.
     Unpublished(Unpublished),
 }
 
@@ -112,12 +182,15 @@ impl From<Invalid> for Rejection {
     }
 }
 
-/// The answer to a batch while it is put together.
-#[derive(Debug, Default)]
-struct Report {
-    accepted: usize,
-    /// The last reason for which Kafka did not take an item.
-    unpublished: Option<Unpublished>,
+/// The outcomes of a batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) accepted: usize,
+    pub(crate) next_ms: u64,
+    /// The first item that is wrong in itself.
+    pub(crate) invalid: Option<Invalid>,
+    /// The last reason for which an item is to be sent again.
+    pub(crate) again: Option<Problem>,
     /// Elements of `rejected`, separated by commas.
     rejected: Vec<u8>,
 }
@@ -128,12 +201,17 @@ impl Report {
             Ok(()) => self.accepted += 1,
             Err(Rejection::Invalid(invalid)) => {
                 self.reject(index, invalid.reason.as_str(), invalid.reason.field(), b"false");
+                self.invalid.get_or_insert(invalid);
             }
-            Err(Rejection::Unpublished(unpublished)) => {
-                self.unpublished = Some(unpublished);
-                self.reject(index, Problem::from(unpublished).code(), None, b"true");
-            }
+            Err(Rejection::Duplicate) => self.reject(index, "duplicate", None, b"false"),
+            Err(Rejection::Refused(problem)) => self.later(index, problem),
+            Err(Rejection::Unpublished(unpublished)) => self.later(index, unpublished.into()),
         }
+    }
+
+    fn later(&mut self, index: usize, problem: Problem) {
+        self.reject(index, problem.code(), None, b"true");
+        self.again = Some(problem);
     }
 
     fn reject(&mut self, index: usize, code: &'static str, field: Option<&'static str>, retry: &'static [u8]) {
@@ -157,27 +235,40 @@ impl Report {
         out.push(b'}');
     }
 
-    /// A 503 when Kafka took nothing of what was valid: then the whole is to be sent again.
-    fn into_answer(self) -> Result<Vec<u8>, Problem> {
-        if let (0, Some(unpublished)) = (self.accepted, self.unpublished) {
-            return Err(unpublished.into());
+    /// A refusal of the whole when nothing was taken and something is to be sent again.
+    fn check(self) -> Result<Self, Problem> {
+        match self.again {
+            Some(problem) if self.accepted == 0 => Err(problem),
+            _ => Ok(self),
         }
+    }
+
+    /// The answer to a batch of our own form.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut answer = Vec::with_capacity(ANSWER_BYTES + self.rejected.len());
         answer.extend_from_slice(b"{\"accepted\":");
         answer.extend_from_slice(itoa::Buffer::new().format(self.accepted).as_bytes());
         answer.extend_from_slice(b",\"rejected\":[");
         answer.extend_from_slice(&self.rejected);
         answer.extend_from_slice(b"],");
-        finish(&mut answer);
-        Ok(answer)
+        finish(&mut answer, self.next_ms);
+        answer
     }
 }
 
+/// The answer to one position.
+pub(crate) fn single_json(next_ms: u64) -> Vec<u8> {
+    let mut answer = Vec::with_capacity(ANSWER_BYTES);
+    answer.push(b'{');
+    finish(&mut answer, next_ms);
+    answer
+}
+
 /// The fields that every answer ends with.
-fn finish(answer: &mut Vec<u8>) {
+fn finish(answer: &mut Vec<u8>, next_ms: u64) {
     let mut number = itoa::Buffer::new();
     answer.extend_from_slice(b"\"nextUpdateMs\":");
-    answer.extend_from_slice(number.format(NEXT_UPDATE_MS).as_bytes());
+    answer.extend_from_slice(number.format(next_ms).as_bytes());
     answer.extend_from_slice(b",\"serverTime\":");
     answer.extend_from_slice(number.format(crate::routes::now_ms()).as_bytes());
     answer.push(b'}');
@@ -185,19 +276,23 @@ fn finish(answer: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use event::Reason;
+
     use super::*;
 
     fn json(report: Report) -> serde_json::Value {
-        serde_json::from_slice(&report.into_answer().unwrap()).unwrap()
+        serde_json::from_slice(&report.check().unwrap().to_json()).unwrap()
     }
 
     #[test]
     fn a_batch_is_answered_item_by_item() {
-        let mut report = Report::default();
+        let mut report = Report { next_ms: 2_000, ..Report::default() };
         report.add(0, Ok(()));
         report.add(1, Err(Rejection::Invalid(Reason::MissingLatitude.into())));
         report.add(2, Err(Rejection::Unpublished(Unpublished::TimedOut)));
         report.add(3, Err(Rejection::Invalid(Reason::NotAnObject.into())));
+        report.add(4, Err(Rejection::Duplicate));
+        report.add(5, Err(Rejection::Refused(Problem::TooEarly { next_ms: 3_000 })));
         let answer = json(report);
         assert_eq!(answer["accepted"], 1);
         assert_eq!(answer["nextUpdateMs"], 2_000);
@@ -206,6 +301,8 @@ mod tests {
             {"index": 1, "code": "missing_latitude", "field": "latitude", "retry": false},
             {"index": 2, "code": "kafka_timeout", "retry": true},
             {"index": 3, "code": "not_an_object", "retry": false},
+            {"index": 4, "code": "duplicate", "retry": false},
+            {"index": 5, "code": "too_early", "retry": true},
         ]);
         assert_eq!(answer["rejected"], rejected);
     }
@@ -215,7 +312,7 @@ mod tests {
         let mut report = Report::default();
         report.add(0, Err(Rejection::Invalid(Reason::MissingLatitude.into())));
         report.add(1, Err(Rejection::Unpublished(Unpublished::Unavailable)));
-        assert_eq!(report.into_answer(), Err(Problem::KafkaUnavailable));
+        assert_eq!(report.check(), Err(Problem::KafkaUnavailable));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// Label values of the problem counter; the reasons of refused positions are counted by themselves.
-pub(crate) const CODES: [&str; 15] = [
+pub(crate) const CODES: [&str; 17] = [
     "invalid",
     "not_an_array",
     "body_incomplete",
@@ -25,7 +25,13 @@ pub(crate) const CODES: [&str; 15] = [
     "kafka_unavailable",
     "kafka_timeout",
     "kafka_refused",
+    "too_early",
+    "too_many_items",
 ];
+
+/// Problem types of the IETF draft on RateLimit header fields (draft-ietf-httpapi-ratelimit-headers).
+const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// Named by what the sender does next: correct the request, or come back later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +62,14 @@ pub(crate) enum Problem {
     KafkaTimeout,
     /// Certainly not in Kafka, for a reason that an operator must look at.
     KafkaRefused,
+    /// Sooner than told: what everyone may send is less than usual.
+    TooEarly {
+        next_ms: u64,
+    },
+    /// More positions of one driver than `--max-driver-rate`.
+    TooManyItems {
+        wait_ms: u64,
+    },
 }
 
 impl Problem {
@@ -73,6 +87,34 @@ impl Problem {
             | Self::KafkaUnavailable
             | Self::KafkaTimeout
             | Self::KafkaRefused => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooEarly { .. } | Self::TooManyItems { .. } => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    /// What kind of problem it is, as a URI; the code says which.
+    fn kind(&self) -> &'static str {
+        match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE => REDUCED_CAPACITY,
+            StatusCode::TOO_MANY_REQUESTS => QUOTA_EXCEEDED,
+            _ => "about:blank",
+        }
+    }
+
+    /// The policy of `RateLimit-Policy` that was violated.
+    fn violated_policies(&self) -> Option<[&'static str; 1]> {
+        match self {
+            Self::TooEarly { .. } => Some(["position"]),
+            Self::TooManyItems { .. } => Some(["driver"]),
+            _ => None,
+        }
+    }
+
+    /// How long this sender has to wait, where the problem knows it better than the interval of the moment.
+    pub(crate) fn wait_ms(&self) -> Option<u64> {
+        match self {
+            Self::TooEarly { next_ms } => Some(*next_ms),
+            Self::TooManyItems { wait_ms } => Some(*wait_ms),
+            _ => None,
         }
     }
 
@@ -102,6 +144,8 @@ impl Problem {
             Self::KafkaUnavailable => "kafka_unavailable",
             Self::KafkaTimeout => "kafka_timeout",
             Self::KafkaRefused => "kafka_refused",
+            Self::TooEarly { .. } => "too_early",
+            Self::TooManyItems { .. } => "too_many_items",
         }
     }
 
@@ -135,19 +179,26 @@ impl Problem {
                 "Whether the position was stored is unknown; send again after Retry-After.".to_owned()
             }
             Self::KafkaRefused => "The position was not stored; the operator has to look at it.".to_owned(),
+            Self::TooEarly { .. } => "Sooner than told; send again after nextUpdateMs.".to_owned(),
+            Self::TooManyItems { .. } => {
+                "More positions of this driver than are taken; send again after Retry-After.".to_owned()
+            }
         }
     }
 
     /// The answer's body.
-    pub(crate) fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self, next_update_ms: u64, server_time: i64) -> Vec<u8> {
         let status = self.status();
         let body = Body {
-            kind: "about:blank",
+            kind: self.kind(),
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
             detail: self.detail(),
             code: self.code(),
             field: self.field(),
+            violated_policies: self.violated_policies(),
+            next_update_ms,
+            server_time,
         };
         serde_json::to_vec(&body).expect("texts and numbers can always be written as JSON")
     }
@@ -169,6 +220,12 @@ struct Body {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'static str>,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<[&'static str; 1]>,
+    #[serde(rename = "nextUpdateMs")]
+    next_update_ms: u64,
+    #[serde(rename = "serverTime")]
+    server_time: i64,
 }
 
 #[cfg(test)]
@@ -179,11 +236,24 @@ mod tests {
 
     #[test]
     fn a_problem_names_code_and_field() {
-        let body = Problem::Invalid(Reason::MissingLatitude.into()).to_json();
-        let expected = r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"latitude is missing.","code":"missing_latitude","field":"latitude"}"#;
+        let body = Problem::Invalid(Reason::MissingLatitude.into()).to_json(2_000, 7);
+        let expected = r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"latitude is missing.","code":"missing_latitude","field":"latitude","nextUpdateMs":2000,"serverTime":7}"#;
         assert_eq!(String::from_utf8(body).unwrap(), expected);
-        let body = String::from_utf8(Problem::KafkaTimeout.to_json()).unwrap();
+        let body = String::from_utf8(Problem::KafkaTimeout.to_json(2_000, 7)).unwrap();
         assert!(body.contains(r#""status":503"#) && !body.contains("field"), "{body}");
+        assert!(body.contains("#temporary-reduced-capacity"), "{body}");
+    }
+
+    #[test]
+    fn who_came_too_early_is_told_by_which_policy() {
+        let body = String::from_utf8(Problem::TooEarly { next_ms: 3_100 }.to_json(3_100, 7)).unwrap();
+        for part in [
+            r##""type":"https://iana.org/assignments/http-problem-types#quota-exceeded""##,
+            r#""violated-policies":["position"]"#,
+            r#""nextUpdateMs":3100"#,
+        ] {
+            assert!(body.contains(part), "{body}");
+        }
     }
 
     #[test]

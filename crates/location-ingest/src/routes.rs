@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use event::{BatchFault, Reason, Submission};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 
+use crate::admission::Admission;
+use crate::answer::{self, Answer};
 use crate::body::{self, Bounds};
 use crate::config::Args;
 use crate::kafka::Publisher;
 use crate::limits::Limits;
 use crate::metrics::{Metrics, Route};
 use crate::positions::{self, Times};
-use crate::problem::{self, Problem};
+use crate::problem::Problem;
 
 const SINGLE_PATH: &str = "/api/drivers/location";
 const BATCH_PATH: &str = "/api/drivers/locations";
 const JSON: &str = "application/json";
-/// `Retry-After` is drawn from this range of seconds, so that phones refused together do not come back together.
-const RETRY_AFTER_S: std::ops::RangeInclusive<u16> = 1..=4;
 
 /// What every request needs; shared by all connections.
 pub(crate) struct App {
@@ -30,16 +31,17 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) publisher: Publisher,
+    pub(crate) admission: Admission,
 }
 
 /// Answers one request; nothing that a client sends makes it fail.
 pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let route = route(request.uri().path());
     let response = match handle(&app, route, request).await {
-        Ok((status, body)) => json(status, JSON, body),
+        Ok(answer) => answer.into_response(),
         Err(problem) => {
             app.metrics.problem(&problem);
-            refusal(&problem)
+            answer::refusal(&problem, app.admission.interval_ms())
         }
     };
     app.metrics.request(route, response.status());
@@ -54,7 +56,7 @@ fn route(path: &str) -> Route {
     }
 }
 
-async fn handle(app: &App, route: Route, request: Request<Incoming>) -> Result<(StatusCode, Vec<u8>), Problem> {
+async fn handle(app: &App, route: Route, request: Request<Incoming>) -> Result<Answer, Problem> {
     let bytes = match route {
         Route::Unknown => return Err(Problem::NotFound),
         Route::Single => app.args.max_body,
@@ -69,9 +71,19 @@ async fn handle(app: &App, route: Route, request: Request<Incoming>) -> Result<(
     let body = body::read(request.into_body(), bounds, &app.limits).await?;
     let times = Times { received_at_ms: now_ms(), date_ms };
     match route {
-        Route::Batch => positions::batch(app, body, times).await.map(|answer| (StatusCode::OK, answer)),
-        _ => positions::single(app, body, times).await.map(|answer| (StatusCode::ACCEPTED, answer)),
+        Route::Batch => batch(app, body, times).await,
+        _ => positions::single(app, body, times).await.map(Answer::accepted),
     }
+}
+
+async fn batch(app: &App, body: Bytes, times: Times) -> Result<Answer, Problem> {
+    let limit = app.args.max_batch_positions;
+    let items = Submission::batch_from_json(&body, limit).map_err(|fault| match fault {
+        BatchFault::Malformed => Problem::Invalid(Reason::MalformedJson.into()),
+        BatchFault::NotAnArray => Problem::NotAnArray,
+        BatchFault::TooMany => Problem::TooManyPositions { limit },
+    })?;
+    positions::many(app, items.into_iter(), times).await.map(|report| Answer::batch(&report))
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -98,32 +110,6 @@ fn date_ms(headers: &HeaderMap) -> Option<i64> {
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn refusal(problem: &Problem) -> Response<Full<Bytes>> {
-    let mut response = json(problem.status(), problem::CONTENT_TYPE, problem.to_json());
-    let headers = response.headers_mut();
-    match problem.status() {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(header::RETRY_AFTER, rand::random_range(RETRY_AFTER_S).into());
-        }
-        // The rest of a body that was given up is still on its way: this connection has no next request.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        _ => {}
-    }
-    response
-}
-
-fn json(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }
 
 #[cfg(test)]

@@ -59,6 +59,14 @@ pub struct GroupLag {
     pub read_at_ms: u64,
 }
 
+impl GroupLag {
+    /// Whether it still says anything: a reading older than 10 s does not.
+    #[must_use]
+    pub fn is_fresh(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.read_at_ms) <= READING_LIFE_MS
+    }
+}
+
 /// Everything that is known at a moment. What is not known stays out of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Signals {
@@ -98,7 +106,7 @@ impl Controller {
     /// Takes note of the present signals and answers with the stretch above 1, in steps of 1/32: to 128 it is an interval, and from
     /// there to 154 turns are shed as well.
     pub fn step(&mut self, now_ms: u64, signals: &Signals) -> u8 {
-        let group = signals.group.filter(|group| now_ms.saturating_sub(group.read_at_ms) <= READING_LIFE_MS);
+        let group = signals.group.filter(|group| group.is_fresh(now_ms));
         let share = self.share_for_lag(group).min(share_for_process(signals));
         if group.is_none() && share >= 1.0 {
             // Blind, and nothing of our own is full: nobody is refused for what was known before.

@@ -106,14 +106,6 @@ impl Valve {
         self.tolerance_ms.store((left * SLOT_MS as f64) as u64, Ordering::Relaxed);
     }
 
-    /// Forgets what was told before: nothing is refused until something new has been.
-    pub fn open(&self, now_ms: u64) {
-        for steps in &self.history {
-            steps.store(0, Ordering::Relaxed);
-        }
-        self.set(now_ms, 0);
-    }
-
     /// The present stretch in steps of 1/32 above 1.
     #[must_use]
     pub fn steps(&self) -> u8 {
@@ -262,10 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn an_open_valve_refuses_nobody() {
+    fn back_at_calm_nobody_is_refused() {
         let valve = long_at(128);
         assert!((0..100).any(|number| matches!(valve.decide(driver(number), NOW), Decision::Early { .. })));
-        valve.open(NOW);
+        valve.set(NOW, 0);
         assert!((0..100).all(|number| matches!(valve.decide(driver(number), NOW), Decision::Take { next_ms: 2_000 })));
     }
 

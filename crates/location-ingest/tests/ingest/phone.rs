@@ -42,7 +42,10 @@ impl Answer {
         for key in ["type", "title", "detail"] {
             assert!(body[key].as_str().is_some_and(|text| !text.is_empty()), "{key} in {self:?}");
         }
-        assert_eq!(self.header("retry-after").is_some(), self.status == 503, "{self:?}");
+        assert_eq!(self.header("retry-after").is_some(), [429, 503].contains(&self.status), "{self:?}");
+        for header in ["x-next-update-ms", "ratelimit", "ratelimit-policy"] {
+            assert!(self.header(header).is_some(), "{header} in {self:?}");
+        }
         body["code"].as_str().unwrap().to_owned()
     }
 }

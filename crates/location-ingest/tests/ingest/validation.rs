@@ -106,7 +106,11 @@ async fn each_rule_in_a_batch_is_one_rejected_item_among_accepted_ones() {
 async fn a_batch_as_a_whole_can_be_refused() {
     let ingest = Running::ready("validation-whole", &[]).await;
     let mut phone = Phone::connect(ingest.address).await;
-    let batch = |count| format!("[{}]", vec![position("driver-1", now_ms()).to_string(); count].join(","));
+    let start = now_ms() - 2_000;
+    let batch = |count| {
+        let items: Vec<_> = (0..count).map(|at| position("driver-1", start + at).to_string()).collect();
+        format!("[{}]", items.join(","))
+    };
     for (body, status, code) in [
         ("", 400, "malformed_json"),
         ("[{]", 400, "malformed_json"),
@@ -125,5 +129,21 @@ async fn a_batch_as_a_whole_can_be_refused() {
     let largest = phone.post(BATCH, &batch(1_000)).await;
     assert_eq!((largest.status, largest.json()["accepted"].as_i64()), (200, Some(1_000)), "{largest:?}");
     assert_eq!(ingest.events().await.len(), 1_000);
+    ingest.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_within_a_batch_is_dropped_and_said() {
+    let ingest = Running::ready("validation-duplicates", &[]).await;
+    let (one, other, at) = (position("driver-1", now_ms()), position("driver-2", now_ms()), now_ms() - 100);
+    let batch = format!("[{one},{other},{one},{},{one}]", position("driver-1", at));
+    let answer = Phone::connect(ingest.address).await.post(BATCH, &batch).await;
+    let rejected = serde_json::json!([
+        {"index": 2, "code": "duplicate", "retry": false},
+        {"index": 4, "code": "duplicate", "retry": false},
+    ]);
+    assert_eq!((answer.status, &answer.json()["rejected"]), (200, &rejected));
+    assert_eq!(answer.json()["accepted"], 3);
+    assert_eq!(ingest.events().await.len(), 3);
     ingest.stop().await.unwrap();
 }
