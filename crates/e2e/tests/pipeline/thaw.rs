@@ -10,6 +10,8 @@ const PARTITIONS: i32 = 6;
 const GROWN: i32 = 9;
 const DRIVERS: usize = 600;
 const PER_SECOND: usize = 6_000;
+/// So that no key disappears while nobody writes it: that would look like a step back.
+const LIFE: &str = "--position-ttl=10m";
 /// Positions that travel before the next part of the story.
 const SOME: usize = 6_000;
 
@@ -18,7 +20,7 @@ async fn a_thawed_redis_writer_never_takes_the_map_back() {
     let stack = disturbable().await;
     let _turn = load_turn().await;
     let scene = Scene::set(&stack, "thawed-map", PARTITIONS).await;
-    let (group, start) = (scene.redis_group(), || scene.redis_writer(&["--redis-timeout", "1s"]));
+    let (group, start) = (scene.redis_group(), || scene.redis_writer(&["--redis-timeout=1s", LIFE]));
     let writers = [start(), start()];
     own_each_once(&scene, &group, &writers, PARTITIONS).await;
     let stream = Stream::start(scene.client(), scene.topic(), DRIVERS, PER_SECOND);

@@ -8,6 +8,7 @@ use redis_writer::{RedisSink, Security, SinkConfig};
 use tls::{Authorities, CertificateChain, PrivateKey, Tls};
 
 use crate::resp;
+use crate::users::Sentinel;
 use crate::world::*;
 
 /// A server with a plain port, through which a test looks, and one for TLS.
@@ -125,6 +126,25 @@ async fn a_cluster_is_written_to_over_tls() {
     let sink = sink(SinkConfig { url, ..secured.config(&secured.authority, None) }).await;
     let written = write(&sink, (0..50).map(|index| position(&format!("d{index}"), now_ms(), 3))).await.unwrap();
     assert_eq!((count(&written, "written"), mark(port, "d49")), (50, Some(3)));
+}
+
+/// Sentinels are held to the same as servers, each by the name under which it is addressed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_is_found_and_written_to_over_tls() {
+    let secured = Secured::start("tls-sentinel", &["localhost", "127.0.0.1"], "no");
+    let file = |name: &str| secured.redis.dir.join(name).display().to_string();
+    let files = [("ca-cert", "ca.pem"), ("cert", "server.pem"), ("key", "server.key")];
+    let files = files.map(|(setting, name)| format!("tls-{setting}-file \"{}\"\n", file(name))).concat();
+    let sentinel = Sentinel::start("tls", secured.tls_port.number(), |own| {
+        format!("port 0\ntls-port {own}\ntls-replication yes\ntls-auth-clients no\n{files}")
+    });
+    let url = format!("rediss-sentinel://localhost:{}?sentinelServiceName=main", sentinel.port.number());
+    let with = |authority| SinkConfig { url: url.clone(), ..secured.config(authority, None) };
+    let sink = sink(with(&secured.authority)).await;
+    write(&sink, [position("a", now_ms(), 9)]).await.unwrap();
+    assert_eq!(mark(secured.redis.port(), "a"), Some(9));
+    let said = distrust(with(&Authority::new("another"))).await;
+    assert!(said.contains("its certificate is of no CA that we trust; check --redis-tls-ca"), "{said}");
 }
 
 /// What waiting does not help with ends the start: exit code 69, one line, and Kafka was not even asked.

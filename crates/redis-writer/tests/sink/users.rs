@@ -23,21 +23,22 @@ async fn a_user_and_a_password_beside_the_url_are_ours() {
     assert_eq!(mark(port, "a"), Some(5));
 }
 
-/// A Sentinel that watches `port` as `main`, and wants `sentinel-secret`.
-struct Sentinel {
-    port: Port,
+/// A Sentinel that watches a server as `main`.
+pub(crate) struct Sentinel {
+    pub(crate) port: Port,
     _process: Process,
 }
 
 impl Sentinel {
-    fn start(name: &str, port: u16) -> Self {
+    /// Watches the server at `port` of this machine; `settings` says how it listens at the port that it is given.
+    pub(crate) fn start(name: &str, port: u16, settings: impl Fn(u16) -> String) -> Self {
         let dir = native::stack_dir(&format!("redis-writer-{name}-sentinel"));
         std::fs::create_dir_all(&dir).unwrap();
         let own = Port::lease(Wish::Any).unwrap();
         let settings = format!(
-            "port {}\nbind 127.0.0.1\ndir \"{}\"\nrequirepass sentinel-secret\nsentinel monitor main 127.0.0.1 {port} 1\n",
-            own.number(),
-            dir.display()
+            "bind 127.0.0.1\ndir \"{}\"\n{}\nsentinel monitor main 127.0.0.1 {port} 1\n",
+            dir.display(),
+            settings(own.number())
         );
         let file = dir.join("sentinel.conf");
         std::fs::write(&file, settings).unwrap();
@@ -51,7 +52,7 @@ async fn a_sentinel_is_asked_with_its_own_password_and_the_server_with_ours() {
     let redis = redis("sentinel-auth");
     let port = redis.redis.port();
     ok(port, &["ACL", "SETUSER", "writer", "on", ">secret", "~driver:loc:*", "+eval", "+evalsha", "+set", "+role"]);
-    let sentinel = Sentinel::start("auth", port);
+    let sentinel = Sentinel::start("auth", port, |own| format!("port {own}\nrequirepass sentinel-secret"));
     let url = |password: &str| {
         let place = format!("127.0.0.1:{}", sentinel.port.number());
         format!("redis-sentinel://{place}?sentinelServiceName=main&sentinelPassword={password}")
