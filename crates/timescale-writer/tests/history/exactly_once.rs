@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use kafka::Offset;
 use pipeline::{Sink, WriteError};
-use timescale_writer::TopicId;
+use timescale_writer::{TableKind, TopicId};
 
 use crate::proxy::{Lose, Proxy};
-use crate::world::{self, GROUP, TIMEOUT, TOPIC_ID, World, batch, sink_of, slice, tp};
+use crate::world::{self, GROUP, NOW, TIMEOUT, TOPIC_ID, World, batch, kind, position, sink_of, slice, slice_of, tp};
 
 #[tokio::test]
 async fn rows_and_offsets_are_written_together() {
@@ -19,6 +19,27 @@ async fn rows_and_offsets_are_written_together() {
     assert_eq!((world.offset(0).await, world.offset(1).await), (Some(8), Some(2)));
     sink.write(&batch([slice(0, 8, 10)])).await.unwrap();
     assert_eq!((world.rows().await, world.offset(0).await), (7, Some(10)));
+}
+
+/// What `make test-timescale` is for: COPY through the hypertable into its chunks.
+#[tokio::test]
+async fn copied_rows_lie_in_the_chunks_of_their_hours_or_in_a_plain_table() {
+    const HOURS: i64 = 3;
+    const HOUR_MS: i64 = 3_600_000;
+    let kind = kind().await;
+    let world = World::new().await;
+    let positions = (0..3_000).map(|number| position(&format!("driver-{number}"), NOW + number % HOURS * HOUR_MS));
+    world.sink().write(&batch([slice_of(0, 0, positions)])).await.unwrap();
+    let places =
+        "SELECT count(*), count(DISTINCT tableoid), count(*) FILTER (WHERE tableoid = 'driver_locations'::regclass)
+                  FROM driver_locations";
+    let row = world.client.query_one(places, &[]).await.unwrap();
+    let found: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let expected = match kind {
+        TableKind::Hypertable => (3_000, HOURS, 0),
+        TableKind::Plain => (3_000, 1, 3_000),
+    };
+    assert_eq!(found, expected, "rows, tables that hold them, rows in the table of that name itself");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ const SHORT: Duration = Duration::from_millis(500);
 async fn sink_fault(sink: &TimescaleSink, batch: &Batch<DriverLocation>) -> String {
     match sink.write(batch).await {
         Err(WriteError::SinkFault(line)) => {
-            assert!(line.starts_with("postgres 127.0.0.1:") && !line.contains('\n'), "{line}");
+            assert!(line.starts_with("postgres ") && !line.contains('\n'), "{line}");
             line
         }
         other => panic!("{other:?}"),

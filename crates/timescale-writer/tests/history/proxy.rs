@@ -47,8 +47,10 @@ impl Gate {
 impl Proxy {
     pub(crate) async fn start(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = url.rsplit_once('@').unwrap().1.split('/').next().unwrap().to_owned();
-        let url = url.replace(&server, &listener.local_addr().unwrap().to_string());
+        let (before, after) = url.rsplit_once('@').unwrap();
+        let (server, database) = after.split_once('/').unwrap();
+        let url = format!("{before}@{}/{database}", listener.local_addr().unwrap());
+        let server = if server.contains(':') { server.to_owned() } else { format!("{server}:5432") };
         let armed = Arc::new(AtomicU8::new(NOTHING));
         let gate = Arc::new(Gate { is_closed: watch::Sender::new(false), is_holding: AtomicBool::new(false) });
         let proxy = Self { url, armed: Arc::clone(&armed), gate: Arc::clone(&gate) };

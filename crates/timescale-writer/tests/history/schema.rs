@@ -9,7 +9,7 @@ use crate::world::{self, TIMEOUT, World, batch, kind, prepare, schema, slice, st
 async fn refusal(url: &str, config: SchemaConfig) -> Error {
     let error = prepare(url, config).await.unwrap_err();
     let line = error.to_string();
-    assert!(line.starts_with("postgres 127.0.0.1:") && !line.contains('\n'), "{line}");
+    assert!(line.starts_with("postgres ") && !line.contains('\n'), "{line}");
     assert_ne!(error.exit_code(), 0);
     error
 }
@@ -22,7 +22,7 @@ fn with_driver_index() -> SchemaConfig {
 async fn migrating_twice_changes_nothing() {
     let world = World::new().await;
     world.sink().write(&batch([slice(0, 0, 3)])).await.unwrap();
-    assert_eq!(prepare(&world.url, schema()).await.unwrap(), kind());
+    assert_eq!(prepare(&world.url, schema()).await.unwrap(), kind().await);
     assert_eq!((world.rows().await, world.offset(0).await), (3, Some(3)));
     let row = world.client.query_one("SELECT count(*) FROM driver_location_migrations", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 3);
@@ -72,7 +72,7 @@ async fn without_migrating_the_tables_must_be_there() {
     let line = refusal(&world.url, off).await.to_string();
     assert!(line.contains("there is no table driver_locations") && line.contains("--migrate only"), "{line}");
     prepare(&world.url, SchemaConfig { migrate: Migrate::Only, ..schema() }).await.unwrap();
-    assert_eq!(prepare(&world.url, off).await.unwrap(), kind());
+    assert_eq!(prepare(&world.url, off).await.unwrap(), kind().await);
 }
 
 #[tokio::test]

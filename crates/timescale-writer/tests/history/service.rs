@@ -156,12 +156,11 @@ async fn a_writer_that_is_killed_again_and_again_leaves_each_record_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn migrating_only_needs_no_kafka_and_ends() {
-    let stack = world::server("migrates");
-    let url = stack.postgres.url();
-    let config: Config = parse(&INFO, ["timescale-writer", "--migrate", "only", "--database-url", &url]).unwrap();
+    let world = World::bare().await;
+    let config: Config = parse(&INFO, ["timescale-writer", "--migrate", "only", "--database-url", &world.url]).unwrap();
     let limit = Duration::from_secs(30);
     tokio::time::timeout(limit, run(config, test_context().await)).await.unwrap().unwrap();
-    assert_eq!(world::rows(&world::connect(&url).await).await, 0);
+    assert_eq!(world.rows().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

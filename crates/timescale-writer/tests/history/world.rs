@@ -39,7 +39,7 @@ pub(crate) static KAFKA: LazyLock<Stack> = LazyLock::new(|| {
 /// A TimescaleDB of the caller's that the suite is to run against, as somebody who may create databases.
 pub(crate) static GIVEN: LazyLock<Option<String>> = LazyLock::new(|| env::var("TIMESCALE_URL").ok());
 
-/// A server of its own.
+/// A server of its own, also where one is given: for tests that stop it, hang it, fill it or change its settings.
 pub(crate) fn server(name: &str) -> Stack {
     let dir = native::stack_dir(&format!("timescale-writer-{name}"));
     Stack::start(StackOptions { dir, kafka: None, redis: false, postgres: true }).unwrap()
@@ -116,9 +116,16 @@ pub(crate) fn on_database(url: &str, name: &str) -> String {
     format!("{server}/{name}{parameters}")
 }
 
-/// What the table is to become.
-pub(crate) fn kind() -> TableKind {
-    if GIVEN.is_some() { TableKind::Hypertable } else { TableKind::Plain }
+/// What the table is to become. Panics where a server is given that cannot make it a hypertable: then nothing is shown.
+pub(crate) async fn kind() -> TableKind {
+    let Some(url) = GIVEN.as_ref() else { return TableKind::Plain };
+    let available = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')";
+    let row = connect(url).await.query_one(available, &[]).await.unwrap();
+    assert!(
+        row.get::<_, bool>(0),
+        "this test needs TimescaleDB, and the server of TIMESCALE_URL has no such extension"
+    );
+    TableKind::Hypertable
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
