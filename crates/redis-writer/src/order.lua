@@ -7,7 +7,8 @@
 -- Reply number of keys that held another type, then the index of each position that was older than what its key held
 --
 -- Each value is written first and compared with what it replaced, all inside this one atomic call: positions are
--- nearly always newer, so that nearly always one command does. An older one is put back with its own expiry.
+-- nearly always newer, so that nearly always one command does. An older one is put back with its own expiry. What is
+-- done for every position is written for speed: each call of a function of Lua's costs it a twentieth of a microsecond.
 local byte, sub, call = string.byte, string.sub, redis.pcall
 
 -- The effective time of a stored value: the end of the JSON form (`…"timestamp":1795441689633}`), or of the protobuf
@@ -42,6 +43,9 @@ end
 
 local keys, args = KEYS, ARGV
 local life, earliest, places = tonumber(args[1]), tonumber(args[2]), args[3]
+-- Times of thirteen digits (until 2286) are in order as texts, in any locale, and a time of fewer digits is older than
+-- they; reading a number out of a text takes ten times as long. Nothing is less than the empty text.
+local earliest_text = earliest >= 1e12 and earliest < 1e13 and args[2] or ''
 
 -- Two positions of one driver with the same effective time: the later record of the partition is the newer one, and
 -- of two partitions that of the higher number. Whether the old value must be put back; if not, the new one from now on
@@ -67,16 +71,18 @@ local reply = { 0 }
 for i = 1, #keys do
   local key, value, expiry = keys[i], args[2 * i + 2], args[2 * i + 3]
   local old = call('SET', key, value, 'PXAT', expiry, 'GET')
-  if type(old) == 'table' then
-    if not old.err or sub(old.err, 1, 9) ~= 'WRONGTYPE' then
+  -- Only an error has this field: a value is a text, and what a text has is Lua's library of texts.
+  if old and old.err then
+    if sub(old.err, 1, 9) ~= 'WRONGTYPE' then
       return old
     end
     old = nil
     reply[1] = reply[1] + 1
     call('SET', key, value, 'PXAT', expiry)
   end
-  local time = old and time_of(old)
-  -- The comparisons below decide; this one is cheaper and spares them where the position is certainly not older.
+  local is_older = old and byte(old, -1) == 125 and sub(old, -14, -2) < earliest_text
+  local time = old and not is_older and time_of(old)
+  -- The comparisons below decide; these are cheaper and spare them where the position is certainly not older.
   if time and time >= earliest then
     local own = tonumber(expiry) - life
     if time > own or time == own and keeps_old_in_tie(old, i, key, value, expiry) then
