@@ -3,7 +3,7 @@
 use pipeline::PipelineArgs;
 use service::{CommonArgs, Config, Usage};
 
-use crate::command::Command;
+use crate::command::{Command, DEFAULT_NAME};
 
 /// Flags of dlt-monitor.
 #[derive(Debug, Clone, clap::Parser)]
@@ -11,6 +11,10 @@ pub struct Flags {
     /// Consumer group that reads the dead letters
     #[arg(long, value_name = "GROUP", default_value = "driver-location-dlt-monitor", value_parser = service::group_name)]
     pub group: String,
+
+    /// Name of the redrive whose progress says which letters still wait (dlt_letters_waiting)
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME)]
+    pub redrive_name: String,
 
     /// The flags of every pipeline.
     #[command(flatten)]
@@ -37,6 +41,13 @@ impl Config for Flags {
     fn check(&self) -> Result<(), Usage> {
         if let Some(command) = &self.command {
             command.check(&self.pipeline.dead_letter_topic(&self.common.topic))?;
+        }
+        if let Some(share) = self.pipeline.flood.dead_letter_max_share {
+            return Err(Usage::new(
+                "--dead-letter-max-share",
+                share,
+                "is for the writers: nothing becomes a letter here",
+            ));
         }
         self.pipeline.check()
     }

@@ -17,6 +17,7 @@ mod error;
 mod filter;
 mod jsonl;
 mod letter;
+mod lines;
 mod metrics;
 mod moment;
 mod monitor;
@@ -26,10 +27,12 @@ mod pace;
 mod scan;
 mod story;
 mod table;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka::Client;
 use pipeline::{Policy, Settings};
 use service::{Context, Info};
 
@@ -41,9 +44,10 @@ pub use letter::{Letter, UNKNOWN};
 pub use moment::Moment;
 pub use original::TimestampPolicy;
 
-use command::Desk;
+use command::{Desk, progress_group};
 use metrics::LetterMetrics;
 use monitor::{LetterSink, read_letter};
+use waiting::WaitingTask;
 
 /// What the binary says about itself.
 pub const INFO: Info = Info {
@@ -76,8 +80,25 @@ pub async fn run(flags: Flags, context: Context) -> Result<(), Error> {
         return Desk::new(kafka, &flags.common.topic, &dead_letter_topic, context.shutdown).run(command).await;
     }
     let metrics = LetterMetrics::new(&flags.common.topic);
-    pipeline::run(settings(&flags), read_letter, Arc::new(LetterSink::new(metrics)), context).await?;
-    Ok(())
+    let sink = Arc::new(LetterSink::new(metrics));
+    let waiting = WaitingTask {
+        client: Client::new(flags.common.client_config(INFO.name)),
+        group: progress_group(&dead_letter_topic, &flags.redrive_name),
+        dead_letter_topic,
+    };
+    let beside = context.shutdown.child_token();
+    tokio::spawn(waiting.run(beside.clone()));
+    let summaries = tokio::spawn({
+        let (sink, beside) = (Arc::clone(&sink), beside.clone());
+        async move { sink.summarize(beside).await }
+    });
+    // The pipeline's state is large and moved once: on the heap.
+    let ended = Box::pin(pipeline::run(settings(&flags), read_letter, Arc::clone(&sink), context)).await;
+    beside.cancel();
+    // It has no way to fail, and what it has not told is told here.
+    let _ = summaries.await;
+    sink.tell_summary();
+    Ok(ended?)
 }
 
 fn settings(flags: &Flags) -> Settings {

@@ -12,7 +12,7 @@ use kafka::{
     Client, ClientConfig, DeadLetter, DeadLetterConfig, DeadLetterPublisher, Offset, PartitionId, Producer,
     ProducerConfig, TimestampType, TopicPartition,
 };
-use native::{KafkaOptions, Port, Process, Signal, Stack, StackOptions, Wish};
+use native::{KafkaOptions, Launch, Port, Process, Signal, Stack, StackOptions, Wish};
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
 use rskafka::record::Record;
@@ -63,10 +63,13 @@ impl Monitor {
         monitor
     }
 
-    fn value(&self, series: &str) -> Option<u64> {
+    fn text(&self, series: &str) -> Option<String> {
         let text = self.context.admin.render();
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-        Some(value.parse().unwrap())
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).map(str::to_owned)
+    }
+
+    fn value(&self, series: &str) -> Option<u64> {
+        self.text(series).map(|value| value.parse().unwrap())
     }
 
     fn events(&self, topic: &str) -> Option<u64> {
@@ -151,6 +154,20 @@ async fn letters_are_counted_by_topic_group_and_reason() {
     assert_eq!(of("driver-location-redis", "missing_latitude"), Some(5));
     assert_eq!(of("driver-location-analytics", "missing_latitude"), Some(5));
     assert_eq!(of("driver-location-redis", "undecodable"), Some(1));
+    assert_eq!(
+        monitor.value(r#"dlt_originals_total{topic="counted"}"#),
+        Some(6),
+        "letters of two groups are about one"
+    );
+    let waiting = r#"dlt_letters_waiting{topic="counted.DLT"}"#;
+    monitor.until("eleven letters wait", |monitor| monitor.value(waiting) == Some(11)).await;
+    let client = Client::new(ClientConfig::new(vec![bootstrap()], "monitor-test"));
+    let place = TopicPartition::new("counted.DLT", PartitionId(1));
+    let passed = (place, Offset(11), String::new());
+    assert!(monitor.text(r#"dlt_oldest_letter_age_seconds{topic="counted.DLT"}"#).is_some_and(|age| age != "0"));
+    client.alter_offsets("counted.DLT.redrive.all", &[passed]).await.unwrap();
+    monitor.until("none waits any more", |monitor| monitor.value(waiting) == Some(0)).await;
+    assert_eq!(monitor.value(r#"dlt_oldest_letter_age_seconds{topic="counted.DLT"}"#), Some(0));
     monitor.stop().await;
 }
 
@@ -203,6 +220,39 @@ async fn each_letter_is_one_error_line_without_personal_data() {
         assert!(lines[0].contains(part), "{part} in {}", lines[0]);
     }
     assert!(!log.contains("driver-secret") && !log.contains("40.7128"), "{log}");
+}
+
+#[tokio::test]
+async fn a_flood_is_a_line_a_second_with_counts_and_none_is_left_out() {
+    let redis = publisher("flooded", "driver-location-redis").await;
+    let letters = (0..1_500).map(|offset| publish(&redis, "flooded", offset, "undecodable"));
+    futures::future::join_all(letters).await;
+    let port = Port::lease(Wish::Any).unwrap();
+    let listen = format!("127.0.0.1:{}", port.number());
+    let binary = native::service_binary("dlt-monitor").unwrap();
+    let launch = Launch::new("dlt-monitor-flood", binary, stack().log_path("dlt-monitor-flood"));
+    let launch = launch.args(flags(&bootstrap(), "flooded").into_iter().skip(1));
+    let process = Process::spawn(&launch.args(["--metrics-listen", &listen])).unwrap();
+    process.wait_ready(&format!("http://{listen}/readyz"), DEADLINE).unwrap();
+    let log = || std::fs::read_to_string(process.log_path()).unwrap();
+    // Letters with a line of their own, and those that the lines with counts speak of.
+    let told = || {
+        let own = log().lines().filter(|line| line.ends_with("dead letter") || line.contains(": dead letter ")).count();
+        let counted =
+            log().lines().filter(|line| line.contains("a flood of dead letters")).map(letters_of).sum::<usize>();
+        (own, counted)
+    };
+    native::wait_until(DEADLINE, "every letter is told", || told().0 + told().1 == 1_500).unwrap();
+    let (own, counted) = told();
+    assert!(own < 1_500 && counted > 0, "{own} {counted}");
+    process.signal(Signal::SIGTERM);
+    assert!(process.wait(DEADLINE).unwrap().success());
+}
+
+/// The number in `letters=17`.
+fn letters_of(line: &str) -> usize {
+    let number = line.split("letters=").nth(1).unwrap();
+    number.split(' ').next().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
