@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod absent;
+mod circle;
 mod crash;
+mod dead_letters;
 mod freeze;
 mod freshness;
 mod groups;
 mod growth;
+mod java_poison;
 mod journey;
 mod kills;
 mod lag;
