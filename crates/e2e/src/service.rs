@@ -74,6 +74,19 @@ impl Service {
         self.get("/readyz")
     }
 
+    /// All of `/metrics`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn scrape(&self) -> Result<String, String> {
+        self.get("/metrics").map(|(_, text)| text)
+    }
+
+    /// Where `/metrics` is, as HOST:PORT.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     /// The value of a series of `/metrics`, labels included, if there is one.
     pub fn value(&self, series: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").ok()?;

@@ -142,7 +142,8 @@ impl Trace {
         (self.committed, self.moved, self.is_known) = (committed, moved, true);
         self.next = committed.unwrap_or(0).max(sight.start.unwrap_or(0));
         Step {
-            consumed: if moved { u64::try_from(to - from).unwrap_or(0) } else { 0 },
+            // Nobody consumes what is not there.
+            consumed: if moved { u64::try_from(to.min(sight.end) - from).unwrap_or(0) } else { 0 },
             rewound: moved && to < from,
             lost,
             moved,

@@ -44,6 +44,9 @@ pub const BUCKETS: [(&str, &[f64]); 3] = [
     (SINK_WRITE, &[5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0, 5.0, 30.0]),
 ];
 
+/// There from the start: a rate needs the 0 before the first.
+const FAULTS: [&str; 4] = ["sink", "refused", "unknown", "fenced"];
+
 pub(crate) struct PipelineMetrics {
     group: String,
     pub(crate) poison_cost: Histogram,
@@ -63,6 +66,9 @@ impl PipelineMetrics {
     pub(crate) fn new(group: &str) -> Self {
         describe();
         let label = || group.to_owned();
+        for kind in FAULTS {
+            counter!(SINK_FAULTS, "group" => label(), "kind" => kind).increment(0);
+        }
         Self {
             group: group.to_owned(),
             poison_cost: histogram!(POISON_COST, "group" => label()),

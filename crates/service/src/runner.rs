@@ -138,6 +138,7 @@ fn ended_as<E: ServiceError>(ended: Result<Result<(), E>, tokio::task::JoinError
 async fn context(info: Info, metrics_listen: SocketAddr) -> Result<Context, AdminError> {
     let recorder = recorder::install(&info);
     metrics::gauge!("build_info", "service" => info.name, "version" => info.version).set(1.0);
+    metrics::counter!("service_panics_total").increment(0);
     let shutdown = CancellationToken::new();
     let health = Health::new(shutdown.clone());
     let admin = Admin::bind(metrics_listen, health.clone(), recorder).await?;

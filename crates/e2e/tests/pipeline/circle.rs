@@ -9,26 +9,19 @@ use e2e::{Scene, Witness, event, now_ms, shared};
 use event::DriverLocation;
 use kafka::topics::{Mode, Plan};
 use kafka::{ClassicConfig, ClientConfig, GroupProtocol, Offset, Record, TopicPartition};
-use pipeline::{Batch, Decode, Membership, Policy, RecordFault, Settings, Sink, WriteError, Written};
+use pipeline::{Batch, Membership, Policy, RecordFault, Settings, Sink, WriteError, Written};
 
 const PARTITIONS: i32 = 3;
 const RECORDS: usize = 12;
 
 /// The rules as they were: whoever drives east is refused.
-struct OldRules;
-
-impl Decode for OldRules {
-    type Event = DriverLocation;
-
-    fn decode(&self, record: &Record) -> Result<DriverLocation, RecordFault> {
-        let fault = |reason, detail: &str| RecordFault { reason, detail: detail.to_owned() };
-        let value = record.value.as_deref().ok_or_else(|| fault("null_value", "no value"))?;
-        let location =
-            DriverLocation::decode(value, record.timestamp_ms).map_err(|_| fault("undecodable", "no event"))?;
-        match location.heading {
-            Some(heading) if heading >= 90.0 => Err(fault("invalid_heading", "heading must be below 90")),
-            _ => Ok(location),
-        }
+fn old_rules(record: &Record) -> Result<DriverLocation, RecordFault> {
+    let fault = |reason, detail: &str| RecordFault { reason, detail: detail.to_owned() };
+    let location = DriverLocation::of_record(record.value.as_deref(), record.timestamp_ms)
+        .map_err(|_| fault("undecodable", "no event"))?;
+    match location.heading {
+        Some(heading) if heading >= 90.0 => Err(fault("invalid_heading", "heading must be below 90")),
+        _ => Ok(location),
     }
 }
 
@@ -75,6 +68,7 @@ fn old_version(scene: &Scene<'_>, bootstrap: &str, group: String) -> Settings {
         policy: Policy {
             group,
             batch_max: 100,
+            batch_bytes: 1 << 20,
             linger_max: Duration::from_millis(10),
             writers: 1,
             fetch_min_bytes: 1,
@@ -104,7 +98,7 @@ async fn poison_of_a_bug_becomes_rows_once_it_is_mended_and_sent_back() {
     for group in groups {
         let context = service::test_context().await;
         let settings = old_version(&scene, &bootstrap, group);
-        let work = pipeline::run(settings, OldRules, Arc::new(Gone), context.clone());
+        let work = pipeline::run(settings, old_rules, Arc::new(Gone), context.clone());
         running.push((context.shutdown, tokio::spawn(Box::pin(work))));
     }
     scene.drains().await;

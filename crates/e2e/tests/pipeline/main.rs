@@ -14,6 +14,7 @@ mod journey;
 mod kills;
 mod lag;
 mod misuse;
+mod observed;
 mod outages;
 mod poison;
 mod refused;
