@@ -354,7 +354,7 @@ fn explain(error: &Error) -> String {
             "NOPERM" => {
                 let rights =
                     "+eval +evalsha +set on the keys of --key-prefix, on a cluster +cluster|slots +asking as well";
-                format!("{details}; the user of --redis-url needs {rights}")
+                format!("{details}; the user (of --redis-url or --redis-username) needs {rights}")
             }
             _ => details.to_owned(),
         };

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use native::{Authority, Issued, Launch, Port, Process, Wish};
+use native::{Authority, Issued, Launch, Port, Process, Validity, Wish};
 use pipeline::{Sink, WriteError};
 use redis_writer::{RedisSink, Security, SinkConfig};
 use tls::{Authorities, CertificateChain, PrivateKey, Tls};
@@ -25,8 +25,12 @@ impl Secured {
     }
 
     fn of(redis: SpecialRedis, names: &[&str], clients: &str) -> Self {
+        Self::with(redis, clients, |authority| authority.issue(names))
+    }
+
+    fn with(redis: SpecialRedis, clients: &str, issue: impl Fn(&Authority) -> Issued) -> Self {
         let authority = Authority::new("an authority");
-        let Issued { certificate, key } = authority.issue(names);
+        let Issued { certificate, key } = issue(&authority);
         let tls_port = Port::lease(Wish::Any).unwrap();
         let file = |name: &str, content: &str| {
             let path = redis.dir.join(name);
@@ -100,6 +104,14 @@ async fn a_server_of_another_name_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_certificate_has_expired_is_told() {
+    let expired = |authority: &Authority| authority.issue_valid(Validity::Expired, &["localhost"]);
+    let secured = Secured::with(SpecialRedis::new("tls-expired"), "no", expired);
+    let said = distrust(secured.config(&secured.authority, None)).await;
+    assert!(said.ends_with("its certificate has expired; check it and this machine's clock"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_a_certificate_gets_ours_or_is_told_of() {
     let secured = Secured::start("mtls", &["localhost"], "yes");
     let authority = &secured.authority;
@@ -120,7 +132,7 @@ async fn a_cluster_is_written_to_over_tls() {
     let secured = Secured::of(node.with("tls-cluster", "yes"), &["localhost", "127.0.0.1"], "no");
     let port = secured.redis.port();
     resp::ok(port, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    let rights = ["~driver:loc:*", "+eval", "+evalsha", "+set", "+cluster"];
+    let rights = ["~driver:loc:*", "+eval", "+evalsha", "+set", "+cluster|slots", "+asking"];
     resp::ok(port, &[&["ACL", "SETUSER", "writer", "on", ">secret"], &rights[..]].concat());
     let url = secured.url("rediss-cluster", "writer:secret@localhost");
     let sink = sink(SinkConfig { url, ..secured.config(&secured.authority, None) }).await;

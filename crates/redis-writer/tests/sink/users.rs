@@ -51,7 +51,7 @@ impl Sentinel {
 async fn a_sentinel_is_asked_with_its_own_password_and_the_server_with_ours() {
     let redis = redis("sentinel-auth");
     let port = redis.redis.port();
-    ok(port, &["ACL", "SETUSER", "writer", "on", ">secret", "~driver:loc:*", "+eval", "+evalsha", "+set", "+role"]);
+    ok(port, &["ACL", "SETUSER", "writer", "on", ">secret", "~driver:loc:*", "+eval", "+evalsha", "+set"]);
     let sentinel = Sentinel::start("auth", port, |own| format!("port {own}\nrequirepass sentinel-secret"));
     let url = |password: &str| {
         let place = format!("127.0.0.1:{}", sentinel.port.number());
