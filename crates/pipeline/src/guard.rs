@@ -40,7 +40,9 @@ impl SinkGuard {
             let now = Instant::now();
             let admission = self.breaker().admit(now);
             match admission {
-                Admission::Flow | Admission::Probe => return Turn { guard: self, reported: false },
+                Admission::Flow | Admission::Probe => {
+                    return Turn { guard: self, is_probe: admission == Admission::Probe, reported: false };
+                }
                 Admission::Wait(until) => tokio::time::sleep_until(until.unwrap_or(now + PROBE_CHECK)).await,
             }
         }
@@ -68,10 +70,16 @@ impl SinkGuard {
 /// The right to use the sink once.
 pub(crate) struct Turn<'a> {
     guard: &'a SinkGuard,
+    is_probe: bool,
     reported: bool,
 }
 
 impl Turn<'_> {
+    /// Whether its outcome will decide if the sink is back.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
     /// The sink answered (also: it refused a record for its content).
     pub(crate) fn answered(mut self) {
         self.reported = true;

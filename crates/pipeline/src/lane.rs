@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use crate::backlog::{Entry, RawSlice};
 use crate::flood::{FloodGate, FloodHeld};
-use crate::guard::SinkGuard;
+use crate::guard::{SinkGuard, Turn};
 use crate::letters::{self, PendingLetters};
 use crate::metrics::PipelineMetrics;
-use crate::sink::{Batch, Decode, Item, RecordFault, Refused, Sink, Slice, WriteError};
+use crate::sink::{Batch, Decode, Item, RecordFault, Refused, Sink, Slice, WriteError, Written};
 
 /// Retries of a fault of unknown kind.
 const UNKNOWN_RETRIES: u32 = 3;
@@ -204,7 +204,7 @@ impl<S: Sink> Lane<S> {
                 self.metrics.retries.increment(1);
             }
             let begun = Instant::now();
-            let result = self.sink.write(&batch).await;
+            let result = self.offer(&batch, &turn).await;
             self.metrics.wrote(batch.len(), begun.elapsed());
             match result {
                 Ok(written) => {
@@ -252,6 +252,14 @@ impl<S: Sink> Lane<S> {
             }
         }
         outcomes
+    }
+
+    /// Writes a batch. One without items may ask nothing of the sink, and so be no sign that it is back.
+    async fn offer(&self, batch: &Batch<S::Event>, turn: &Turn<'_>) -> Result<Written, WriteError> {
+        if turn.is_probe() && batch.is_empty() {
+            self.sink.probe().await?;
+        }
+        self.sink.write(batch).await
     }
 
     /// Dead-letters refused items and takes them out of the batch. A slice whose letter cannot be published leaves the

@@ -247,6 +247,10 @@ impl Sink for RedisSink {
 
     async fn write(&self, batch: &Batch<DriverLocation>) -> Result<Written, WriteError> {
         let mut plan = self.rules.plan(batch.len(), Placed::all(batch), now_ms());
+        if plan.writes.is_empty() && !batch.is_empty() {
+            // All of it has expired, as it does while Redis is away: that is no sign that Redis is back.
+            self.probe().await?;
+        }
         let shares = self.shares(std::mem::take(&mut plan.writes));
         let verdicts = self.send(&shares).await?;
         let shares: Vec<_> = shares.into_iter().zip(verdicts).collect();

@@ -212,6 +212,20 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     assert_works_again(&sink, port).await;
 }
 
+/// While Redis was frozen for longer than a position lives, a batch of expired positions went through without a word
+/// from Redis, and the sink was taken for working.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_has_expired_does_not_pass_for_an_answer() {
+    let redis = redis("frozen-expired");
+    let port = redis.redis.port();
+    let sink = sink(SinkConfig { timeout: Duration::from_millis(300), ..config(port) }).await;
+    redis.redis.freeze();
+    let expired = || position("a", now_ms() - 30_000, 1);
+    assert!(matches!(write(&sink, [expired()]).await, Err(WriteError::SinkFault(_))));
+    redis.redis.thaw();
+    until("expired positions are skipped", async || write(&sink, [expired()]).await.is_ok()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_is_found_again() {
     let redis = redis("dies");
