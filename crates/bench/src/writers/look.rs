@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::DRAIN_LIMIT;
 use crate::error::Error;
 
-/// Between two looks: a thousandth of a drain, and a look costs a server a tenth of a millisecond.
-const INTERVAL: Duration = Duration::from_millis(5);
+/// Between two looks: half a hundredth of a drain, and a look costs a server a tenth of a millisecond.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Asks `done` how much is done until it is `goal`. The answer is the time from the last look that saw nothing, so
 /// that a start is no part of it, to the first that saw everything.
