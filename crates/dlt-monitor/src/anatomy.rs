@@ -118,7 +118,7 @@ impl<'b> Cursor<'b> {
         let tag = self.varint("a tag")?;
         let number = tag >> 3;
         let known = FIELDS.iter().find(|(of, _, _)| *of == number);
-        let name = known.map_or("(not in the schema)", |(_, name, _)| *name);
+        let name = known.map_or("not in the schema", |(_, name, _)| *name);
         let broke = |why: String| Break { at, why };
         if number == 0 {
             return Err(broke("field number 0 does not exist".to_owned()));
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(shown[0], (0, 1, "driver_id", "\"d\"".to_owned()));
         assert_eq!(shown[1], (3, 2, "latitude", "1.5".to_owned()));
         assert_eq!(shown[2], (12, 6, "timestamp", "150".to_owned()));
-        assert_eq!(shown[3], (15, 15, "(not in the schema)", "1 bytes".to_owned()));
+        assert_eq!(shown[3], (15, 15, "not in the schema", "1 bytes".to_owned()));
         assert_eq!(anatomy.broke, None);
         assert_eq!(dissect(b""), Anatomy::default());
     }

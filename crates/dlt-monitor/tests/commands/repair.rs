@@ -61,6 +61,24 @@ async fn a_mistake_in_one_line_sends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_letters_of_one_original_are_one_record_and_two_repairs_are_a_mistake() {
+    let world = World::new("repaired-twice").await;
+    world.publish("redis", about(0..2, "undecodable")).await;
+    world.publish("analytics", about(0..2, "undecodable")).await;
+    let exported = world.done(&["export"]).await;
+    let file = repaired("repaired-twice", &exported, |_| ());
+    assert_eq!(world.done(&["import", "--file", &file, "--yes"]).await, "2 records sent to repaired-twice\n");
+    let file = repaired("repaired-otherwise", &exported, |json| {
+        if json["group"] == "redis" {
+            json["value"] = json!({"text": "otherwise"});
+        }
+    });
+    let done = world.run(&["import", "--file", &file, "--yes"]).await;
+    assert!(done.refusal(64).contains("another line repairs repaired-twice-"), "{done:?}");
+    assert_eq!(world.count("repaired-twice").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn letters_are_removed_for_good_only_when_somebody_agrees() {
     let world = World::new("purged").await;
     world.publish("redis", about(0..9, "undecodable")).await;
