@@ -297,6 +297,26 @@ mod tests {
         assert_eq!(record.headers.len(), 2 + expected.len());
     }
 
+    /// What Spring Kafka's own `DeadLetterPublishingRecoverer` writes about the same record (regenerate.sh beside it).
+    #[test]
+    fn coordinates_are_encoded_as_spring_encodes_them() {
+        let mut letter = letter();
+        letter.source = TopicPartition::new("driver-location-updates", PartitionId(7));
+        letter.record.offset = Offset(4242);
+        let record = out_record(&config(), &letter, PartitionId(7));
+        let golden = include_str!("../../dlt-monitor/tests/golden/spring.txt").lines();
+        let coordinates =
+            golden.filter_map(|line| line.split_once(' ').filter(|(name, _)| name.contains("-original-")));
+        let mut compared = 0;
+        for (name, hex) in coordinates {
+            let written = header(&record, name)[0].unwrap();
+            let written: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(written, hex, "{name}");
+            compared += 1;
+        }
+        assert_eq!(compared, 6, "topic, partition, offset, timestamp, its type, group");
+    }
+
     #[test]
     fn a_letter_of_a_letter_has_one_layer_of_headers() {
         let first = out_record(&config(), &letter(), PartitionId(17));
@@ -312,6 +332,18 @@ mod tests {
         let second = out_record(&config(), &again, PartitionId(3));
         assert_eq!(second.headers.len(), first.headers.len());
         assert_eq!(header(&second, headers::ORIGINAL_TOPIC), [Some(&b"t.DLT"[..])]);
+    }
+
+    #[test]
+    fn what_others_made_a_letter_of_has_one_layer_too_and_keeps_how_often_it_was_sent_back() {
+        let mut again = letter();
+        let before =
+            ["__connect.errors.topic", "kafka_dlt-exception-cause-fqcn", headers::REDRIVE_COUNT, headers::REDRIVE_OF];
+        again.record.headers = before.map(|name| (name.to_owned(), Some(Bytes::from_static(b"2")))).into();
+        let record = out_record(&config(), &again, PartitionId(3));
+        for (name, kept) in before.into_iter().zip([0, 0, 1, 1]) {
+            assert_eq!(header(&record, name).len(), kept, "{name}");
+        }
     }
 
     #[test]
