@@ -8,6 +8,9 @@
 use crate::ends::Ends;
 use crate::sample::{Commit, Reason};
 
+/// The history of a partition's end is trusted to this part of a record's age.
+const HISTORY_PRECISION: i64 = 10;
+
 /// How far a group has come in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Position {
@@ -212,8 +215,15 @@ impl Trace {
                 }
                 (age(since_ms), Method::Commit)
             }
-            _ => match appended.and_then(|at| at.about_ms) {
-                Some(about_ms) => (age(about_ms), Method::History),
+            _ => match appended.and_then(|at| Some((at.about_ms?, at.not_after_ms - at.not_before_ms?))) {
+                // What is long ago is known less exactly; what fell into a time without samples is not known at all.
+                Some((about_ms, open_ms)) => {
+                    let allowed_ms = sight.rules.tolerance_ms.max((sight.now_ms - about_ms) / HISTORY_PRECISION);
+                    if open_ms > allowed_ms && read.is_none() {
+                        return (Err(Reason::NotReadYet), Method::History);
+                    }
+                    (age(about_ms), Method::History)
+                }
                 None => (Err(Reason::NoHistory), Method::History),
             },
         }

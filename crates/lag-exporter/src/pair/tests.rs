@@ -133,6 +133,22 @@ fn others_are_timed_by_when_the_log_reached_their_offset() {
 }
 
 #[test]
+fn a_record_that_came_while_nobody_looked_is_read() {
+    let mut pair = Pair::default();
+    let _ = pair.lag(0, 100, others(100));
+    let lag = pair.see(60_000, 0, 200, others(100)).1.unwrap();
+    assert_eq!((lag.seconds, lag.wants), (Err(Reason::NotReadYet), Some(100)));
+    pair.trace.learn(100, Read::At(58_000));
+    assert_eq!(pair.lag(60_000, 200, others(100)), (100, Ok(2.0)));
+    pair.trace.learn(100, Read::Denied);
+    assert_eq!(
+        pair.lag(60_000, 200, others(100)),
+        (100, Ok(59.7)),
+        "where it may not be read, the guess is better than nothing"
+    );
+}
+
+#[test]
 fn a_group_that_was_set_back_is_as_late_as_its_commit_says() {
     let mut pair = Pair::default();
     let _ = pair.lag(10_000, 100, ours(100, 9_000));
