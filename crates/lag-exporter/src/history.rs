@@ -124,7 +124,15 @@ impl History {
                 groups.push(history.report(group, sample, reading, &self.topics, &self.settings));
             }
         }
-        Report { taken_at_ms: sample.taken_at_ms, topics, groups, brokers: sample.brokers.clone() }
+        let unread =
+            sample.topics.iter().filter_map(|(topic, reading)| Some((Arc::clone(topic), *reading.as_ref().err()?)));
+        Report {
+            taken_at_ms: sample.taken_at_ms,
+            topics,
+            unread_topics: unread.collect(),
+            groups,
+            brokers: sample.brokers.clone(),
+        }
     }
 
     fn observe_topics(&mut self, sample: &Sample) {

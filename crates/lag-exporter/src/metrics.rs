@@ -112,6 +112,10 @@ pub(crate) const UP: Family =
     gauge("kafka_lag_exporter_up", "1 when the last collection succeeded and is not older than --stale-after, else 0.");
 pub(crate) const SAMPLE_AGE_SECONDS: Family =
     gauge("kafka_lag_exporter_sample_age_seconds", "Age of the lag that is exported.");
+pub(crate) const UNREAD_TOPIC: Family = gauge(
+    "kafka_lag_exporter_unread_topic",
+    "1 for each topic that could not be read, with the reason; no series where all could.",
+);
 pub(crate) const SERIES: Family = gauge("kafka_lag_exporter_series", "Series of groups and topics that are exported.");
 pub(crate) const SERIES_CUT: Family =
     gauge("kafka_lag_exporter_series_cut", "Series that are left out because of --max-series.");

@@ -14,6 +14,8 @@ pub(crate) struct Report {
     /// Wall clock in ms since the epoch.
     pub(crate) taken_at_ms: i64,
     pub(crate) topics: Vec<TopicReport>,
+    /// Topics that could not be read.
+    pub(crate) unread_topics: Vec<(Arc<str>, Reason)>,
     pub(crate) groups: Vec<Arc<GroupReport>>,
     /// Number and address.
     pub(crate) brokers: Vec<(i32, String)>,

@@ -45,6 +45,11 @@ impl Snapshot {
         let mut text = Text::bounded(shown.max_series);
         groups(&mut text, &report.groups);
         topics(&mut text, &report.topics);
+        text.header(&metrics::UNREAD_TOPIC);
+        for (topic, reason) in &report.unread_topics {
+            let labels = format!("{{topic=\"{}\",reason=\"{}\"}}", Label(topic), reason.as_str());
+            text.series(&metrics::UNREAD_TOPIC, &labels, 1_u64);
+        }
         compat::summaries(&mut text, report, shown);
         if shown.per_partition == PerPartition::On {
             partitions(&mut text, report, shown);

@@ -50,7 +50,13 @@ fn report(groups: Vec<Arc<GroupReport>>) -> Report {
         production_rate: Some(2.0),
         hottest_share: Some(1.0),
     };
-    Report { taken_at_ms: 0, topics: vec![topic], groups, brokers: vec![(1, "a:9092".to_owned())] }
+    Report {
+        taken_at_ms: 0,
+        topics: vec![topic],
+        groups,
+        unread_topics: vec![("closed".into(), Reason::NotAuthorized)],
+        brokers: vec![(1, "a:9092".to_owned())],
+    }
 }
 
 fn text(report: &Report, shown: &Shown) -> String {
@@ -78,6 +84,7 @@ async fn each_pair_each_partition_and_each_group_has_its_series() {
             r#"kafka_consumer_beyond_end_records{topic="t",partition="0",group="b"} 40"#,
             r#"kafka_topic_end_offset{topic="t",partition="0"} 110"#,
             r#"kafka_topic_start_offset{topic="t",partition="0"} 5"#,
+            r#"kafka_lag_exporter_unread_topic{topic="closed",reason="not_authorized"} 1"#,
             r#"kafka_consumer_group_lag{group="a"} 10"#,
             r#"kafka_consumer_group_lag_seconds_max{group="a"} 1.5"#,
             r#"kafka_consumer_group_state{group="a",state="Stable",protocol="classic"} 1"#,
@@ -149,7 +156,8 @@ async fn series_are_bounded_by_whole_groups_and_what_is_cut_is_told() {
     assert_eq!(count("kafka_consumer_lag{"), 10, "the small group whole, the large one not at all");
     assert_eq!(count("kafka_consumer_group_lag{"), 2);
     assert_has(&text, &["kafka_lag_exporter_series_cut 1500"]);
-    let series = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("kafka_lag_exporter")).count();
+    let series =
+        text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("kafka_lag_exporter_series")).count();
     assert_has(&text, &[&format!("kafka_lag_exporter_series {series}")]);
 }
 

@@ -9,4 +9,5 @@ mod commits;
 mod members;
 mod once;
 mod outage;
+mod rights;
 mod scene;
