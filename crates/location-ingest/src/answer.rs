@@ -41,6 +41,16 @@ impl Answer {
         Self { status: StatusCode::OK, content_type: Some(JSON), body, next_ms: report.next_ms }
     }
 
+    /// In another format's own words.
+    pub(crate) fn foreign(content_type: Option<&'static str>, body: &'static str, next_ms: u64) -> Self {
+        Self { status: StatusCode::OK, content_type, body: Bytes::from_static(body.as_bytes()), next_ms }
+    }
+
+    /// Nothing but the headers.
+    pub(crate) fn empty(next_ms: u64) -> Self {
+        Self { status: StatusCode::NO_CONTENT, content_type: None, body: Bytes::new(), next_ms }
+    }
+
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
@@ -67,12 +77,21 @@ pub(crate) fn refusal(problem: &Problem, interval_ms: u64) -> Response<Full<Byte
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
     match status {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         // The rest of a body that was given up is still on its way: this connection has no next request.
         StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ => {}
+    }
+    match problem {
+        Problem::MethodNotAllowed { allow } => {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        Problem::UnsupportedContentEncoding => {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, zstd"));
         }
         _ => {}
     }

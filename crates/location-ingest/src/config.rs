@@ -1,10 +1,12 @@
 //! Flags of location-ingest.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use clap::Parser;
+use hyper::header::HeaderValue;
 use kafka::topics::Mode;
 use service::{CommonArgs, Config, Usage};
 
@@ -103,6 +105,27 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value = "0", value_parser = service::number(0..=100_000_u32))]
     pub max_driver_rate: u32,
 
+    /// PEM file of the certificate chain to serve HTTPS with; read again when it changes; with --tls-key
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// PEM file of the certificate's private key, unencrypted
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// PEM file of the CA certificates whose clients are let in (mTLS); others end at the handshake
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// File of tokens that clients must show: on each line the SHA-256 of one in hex, and the prefix of the driver ids
+    /// it is good for, if not all; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub auth_tokens: Option<PathBuf>,
+
+    /// Origins whose pages may post from a browser (CORS), separated by commas, or * for all
+    #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',', value_parser = parse_origin)]
+    pub cors_origins: Vec<HeaderValue>,
+
     /// The flags that every service has.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -126,12 +149,43 @@ fn parse_groups(text: &str) -> Result<Groups, String> {
     Err(format!("give names of groups of 1 to {GROUP_NAME_MAX} characters, separated by commas, or none"))
 }
 
+fn parse_origin(text: &str) -> Result<HeaderValue, String> {
+    let is_origin = text
+        .split_once("://")
+        .is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty() && !host.contains('/'));
+    let value = (text == "*" || is_origin).then(|| HeaderValue::from_str(text).ok()).flatten();
+    value.ok_or_else(|| "give origins such as https://app.example, separated by commas, or *".to_owned())
+}
+
+/// A certificate is of no use without its key, nor the other way round, nor clients' CAs without both.
+fn check_tls(args: &Args) -> Result<(), Usage> {
+    match (&args.tls_certificate, &args.tls_key, &args.tls_client_ca) {
+        (Some(certificate), None, _) => Err(Usage::new(
+            "--tls-certificate",
+            certificate.display(),
+            "is of no use without its key; give --tls-key as well",
+        )),
+        (None, Some(key), _) => Err(Usage::new(
+            "--tls-key",
+            key.display(),
+            "is of no use without its certificate; give --tls-certificate as well",
+        )),
+        (None, None, Some(ca)) => Err(Usage::new(
+            "--tls-client-ca",
+            ca.display(),
+            "is of no use without TLS; give --tls-certificate and --tls-key as well",
+        )),
+        _ => Ok(()),
+    }
+}
+
 impl Config for Args {
     fn common(&self) -> &CommonArgs {
         &self.common
     }
 
     fn check(&self) -> Result<(), Usage> {
+        check_tls(self)?;
         if self.dead_letter_topic.as_ref() == Some(&self.common.topic) {
             let remedy = "is the topic of the events itself (--topic); give another one";
             return Err(Usage::new("--dead-letter-topic", &self.common.topic, remedy));
@@ -188,6 +242,10 @@ mod tests {
             line,
             "--ack-timeout 30s: a drain waits for acknowledgements; give less than --shutdown-timeout 25s"
         );
+        let line = usage(&["--tls-key", "key.pem"]);
+        assert_eq!(line, "--tls-key key.pem: is of no use without its certificate; give --tls-certificate as well");
+        let line = usage(&["--tls-client-ca", "ca.pem"]);
+        assert!(line.starts_with("--tls-client-ca ca.pem: is of no use without TLS"), "{line}");
         let line = usage(&["--linger", "20ms"]);
         assert_eq!(line, "--linger 20ms: give at most --linger-max 10ms");
         let line = usage(&["--topic", "t", "--dead-letter-topic", "t"]);
@@ -212,6 +270,7 @@ mod tests {
             ("--max-body-bytes-in-flight", "lots"),
             ("--header-timeout", "0s"),
             ("--body-timeout", "1h"),
+            ("--cors-origins", "app.example"),
             ("--admission-groups", "a,,b"),
             ("--admission-drivers", "7"),
             ("--max-driver-rate", "fast"),

@@ -9,26 +9,33 @@
 
 mod admission;
 mod answer;
+mod auth;
 mod body;
 mod config;
+mod cors;
 mod error;
+mod formats;
+mod inflate;
 mod kafka;
 mod limits;
 mod metrics;
 mod positions;
 mod problem;
+mod reload;
 mod routes;
 mod server;
+mod tls;
 
 use std::sync::Arc;
 
 use service::{Context, Info};
-use tracing::info;
+use tracing::{info, warn};
 
 pub use config::Args;
 pub use error::Error;
 
 use crate::admission::Admission;
+use crate::auth::Tokens;
 use crate::limits::Limits;
 use crate::metrics::{Levels, Metrics};
 use crate::routes::App;
@@ -54,18 +61,20 @@ pub async fn run(args: Args, context: Context) -> Result<(), Error> {
 /// The service with its port open and nothing taken in yet.
 pub struct Ingest {
     args: Args,
+    tokens: Option<Tokens>,
     context: Context,
     server: Server,
 }
 
 impl Ingest {
-    /// Opens `--listen`.
+    /// Reads the files that flags name, and opens `--listen`.
     ///
     /// # Errors
-    /// The address is taken, forbidden or not this machine's.
+    /// A file cannot be used. The address is taken, forbidden or not this machine's.
     pub async fn bind(args: Args, context: Context) -> Result<Self, Error> {
+        let tokens = args.auth_tokens.as_deref().map(Tokens::load).transpose()?;
         let server = Server::bind(&args, context.shutdown.clone()).await?;
-        Ok(Self { args, context, server })
+        Ok(Self { args, tokens, context, server })
     }
 
     /// The address in use, also when port 0 was asked for.
@@ -79,19 +88,41 @@ impl Ingest {
     /// # Errors
     /// Kafka's topics contradict the flags.
     pub async fn serve(self) -> Result<(), Error> {
-        let Self { args, context, server } = self;
+        let Self { args, tokens, context, server } = self;
         info!(listen = %server.local_addr(), "listening");
+        warn_if_open(&args);
         let (publisher, watch, reader) = kafka::start(&args, &context);
         let (limits, admission) = (Limits::new(&args), Admission::new(&args));
-        let app = Arc::new(App { args, limits, metrics: Metrics::new(), publisher, admission });
-        let admitting = tokio::spawn(admit(Arc::clone(&app), reader));
+        let app = Arc::new(App { args, limits, metrics: Metrics::new(), publisher, admission, tokens });
+        let following =
+            [tokio::spawn(admit(Arc::clone(&app), reader)), tokio::spawn(follow(Arc::clone(&app), server.follow()))];
         let (connections, shown) = (server.connections(), Arc::clone(&app));
         context.admin.add_metrics(move || shown.levels(connections()).render());
         let served = server.run(Arc::clone(&app), tokio::spawn(watch.run())).await;
-        admitting.abort();
+        following.iter().for_each(tokio::task::JoinHandle::abort);
         app.publisher.close().await;
         served
     }
+}
+
+/// Whoever can reach the port can put drivers on the map.
+fn warn_if_open(args: &Args) {
+    if args.auth_tokens.is_none() && args.tls_client_ca.is_none() && !args.listen.ip().is_loopback() {
+        warn!(
+            "--listen {}: anyone who reaches it may post as any driver; give --auth-tokens or --tls-client-ca",
+            args.listen
+        );
+    }
+}
+
+/// Follows the files that may change, for ever.
+async fn follow(app: Arc<App>, certificates: impl Future<Output = ()>) {
+    let tokens = async {
+        if let Some(tokens) = &app.tokens {
+            tokens.follow().await;
+        }
+    };
+    tokio::join!(tokens, certificates);
 }
 
 /// Keeps admission up to date for ever.

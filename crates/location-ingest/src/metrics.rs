@@ -48,17 +48,41 @@ pub(crate) enum Route {
     Single,
     /// An array of positions.
     Batch,
-    /// Anything else: 404 and 405.
+    /// Overland's GeoJSON.
+    Overland,
+    /// OwnTracks over HTTP.
+    OwnTracks,
+    /// OsmAnd's query or form.
+    OsmAnd,
+    /// JSON of Traccar's client.
+    Traccar,
+    /// The description of all this.
+    OpenApi,
+    /// Anything else: 404.
     Unknown,
 }
 
 impl Route {
-    const ALL: [Self; 3] = [Self::Single, Self::Batch, Self::Unknown];
+    const ALL: [Self; 8] = [
+        Self::Single,
+        Self::Batch,
+        Self::Overland,
+        Self::OwnTracks,
+        Self::OsmAnd,
+        Self::Traccar,
+        Self::OpenApi,
+        Self::Unknown,
+    ];
 
     fn label(self) -> &'static str {
         match self {
             Self::Single => "single",
             Self::Batch => "batch",
+            Self::Overland => "overland",
+            Self::OwnTracks => "owntracks",
+            Self::OsmAnd => "osmand",
+            Self::Traccar => "traccar",
+            Self::OpenApi => "openapi",
             Self::Unknown => "unknown",
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use event::{DriverLocation, Invalid, Submission};
 use tokio::time::Instant;
 
+use crate::auth::Grant;
 use crate::kafka::{Acknowledgement, Unpublished};
 use crate::problem::Problem;
 use crate::routes::App;
@@ -15,9 +16,12 @@ use crate::routes::App;
 const ANSWER_BYTES: usize = 64;
 
 /// One position: in Kafka when this returns Ok. Answers with when to send next, in milliseconds.
-pub(crate) async fn single(app: &App, body: Bytes, times: Times) -> Result<u64, Problem> {
+pub(crate) async fn single(app: &App, body: Bytes, times: Times<'_>) -> Result<u64, Problem> {
     let event = app.accept(Submission::from_json(&body), times)?;
     drop(body);
+    if !times.allows(&event) {
+        return Err(Problem::ForbiddenDriver);
+    }
     let decision = app.admission.decide_one(&event.driver_id, times.received_at_ms);
     let next_ms = decision.inspect_err(|_| app.metrics.refused.increment(1))?;
     let _place = app.limits.request()?;
@@ -35,7 +39,7 @@ pub(crate) async fn single(app: &App, body: Bytes, times: Times) -> Result<u64, 
 pub(crate) async fn many(
     app: &App,
     items: impl Iterator<Item = Result<Submission<'_>, Invalid>>,
-    times: Times,
+    times: Times<'_>,
 ) -> Result<Report, Problem> {
     let mut turns = Turns::new(app, times);
     let events: Vec<_> = items.map(|item| turns.admit(app.accept(item, times)?)).collect();
@@ -69,18 +73,26 @@ async fn settle(app: &App, item: Result<Result<Acknowledgement, Unpublished>, Re
     app.count(outcome).map_err(Rejection::Unpublished)
 }
 
-/// The moments that decide a position's effective time.
+/// What a request says of itself: the moments that decide a position's effective time, and for whom it may speak.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
+pub(crate) struct Times<'a> {
     /// Our clock when the body was there.
     pub(crate) received_at_ms: i64,
     /// The request's `Date` header.
     pub(crate) date_ms: Option<i64>,
+    /// What the sender's token is good for; None while none is asked for.
+    pub(crate) grant: Option<&'a Grant>,
+}
+
+impl Times<'_> {
+    fn allows(&self, event: &DriverLocation) -> bool {
+        self.grant.is_none_or(|grant| grant.covers(event.driver_id.as_str()))
+    }
 }
 
 impl App {
     /// Checks a position and counts what was found.
-    fn accept(&self, position: Result<Submission<'_>, Invalid>, times: Times) -> Result<DriverLocation, Invalid> {
+    fn accept(&self, position: Result<Submission<'_>, Invalid>, times: Times<'_>) -> Result<DriverLocation, Invalid> {
         let accepted = position.and_then(|position| position.accept(times.received_at_ms, times.date_ms));
         let (event, note) = accepted.inspect_err(|invalid| self.metrics.rejected(invalid.reason))?;
         for (happened, counter) in [
@@ -113,6 +125,7 @@ impl App {
 /// The drivers of one request: each has one turn for all of its positions here, and each moment only once.
 struct Turns<'a> {
     app: &'a App,
+    times: Times<'a>,
     now_ms: u64,
     /// Nothing is asked of admission while it would say yes to everyone.
     is_open: bool,
@@ -121,9 +134,10 @@ struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    fn new(app: &'a App, times: Times) -> Self {
+    fn new(app: &'a App, times: Times<'a>) -> Self {
         Self {
             app,
+            times,
             now_ms: u64::try_from(times.received_at_ms).unwrap_or_default(),
             is_open: app.admission.is_open(),
             seen: HashSet::new(),
@@ -132,6 +146,9 @@ impl<'a> Turns<'a> {
     }
 
     fn admit(&mut self, event: DriverLocation) -> Result<DriverLocation, Rejection> {
+        if !self.times.allows(&event) {
+            return Err(Rejection::Forbidden);
+        }
         let driver = DriverHash::of(event.driver_id.as_str().as_bytes());
         if !self.seen.insert((driver.bits(), event.timestamp_ms)) {
             self.app.metrics.duplicates.increment(1);
@@ -168,6 +185,8 @@ impl<'a> Turns<'a> {
 enum Rejection {
     /// Sending it again cannot help.
     Invalid(Invalid),
+    /// The sender may not speak for this driver.
+    Forbidden,
     /// Another item of the batch has the same driver and timestamp.
     Duplicate,
     /// Its driver came too early, or sends too much.
@@ -187,6 +206,8 @@ impl From<Invalid> for Rejection {
 pub(crate) struct Report {
     pub(crate) accepted: usize,
     pub(crate) next_ms: u64,
+    /// The sender may not speak for one of the drivers.
+    pub(crate) is_forbidden: bool,
     /// The first item that is wrong in itself.
     pub(crate) invalid: Option<Invalid>,
     /// The last reason for which an item is to be sent again.
@@ -202,6 +223,10 @@ impl Report {
             Err(Rejection::Invalid(invalid)) => {
                 self.reject(index, invalid.reason.as_str(), invalid.reason.field(), b"false");
                 self.invalid.get_or_insert(invalid);
+            }
+            Err(Rejection::Forbidden) => {
+                self.is_forbidden = true;
+                self.reject(index, Problem::ForbiddenDriver.code(), Some("driverId"), b"false");
             }
             Err(Rejection::Duplicate) => self.reject(index, "duplicate", None, b"false"),
             Err(Rejection::Refused(problem)) => self.later(index, problem),

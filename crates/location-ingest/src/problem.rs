@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// Label values of the problem counter; the reasons of refused positions are counted by themselves.
-pub(crate) const CODES: [&str; 17] = [
+pub(crate) const CODES: [&str; 22] = [
     "invalid",
     "not_an_array",
     "body_incomplete",
@@ -27,6 +27,11 @@ pub(crate) const CODES: [&str; 17] = [
     "kafka_refused",
     "too_early",
     "too_many_items",
+    "malformed_encoding",
+    "wrong_format",
+    "missing_token",
+    "invalid_token",
+    "forbidden_driver",
 ];
 
 /// Problem types of the IETF draft on RateLimit header fields (draft-ietf-httpapi-ratelimit-headers).
@@ -43,7 +48,9 @@ pub(crate) enum Problem {
     /// The connection failed in the middle of the body.
     BodyIncomplete,
     NotFound,
-    MethodNotAllowed,
+    MethodNotAllowed {
+        allow: &'static str,
+    },
     /// The body took longer than `--body-timeout`.
     BodyTooSlow,
     BodyTooLarge {
@@ -62,6 +69,14 @@ pub(crate) enum Problem {
     KafkaTimeout,
     /// Certainly not in Kafka, for a reason that an operator must look at.
     KafkaRefused,
+    /// The body is not what its Content-Encoding says.
+    MalformedEncoding,
+    /// Readable, but not the format that this path takes.
+    WrongFormat,
+    MissingToken,
+    InvalidToken,
+    /// The token is not good for this driver.
+    ForbiddenDriver,
     /// Sooner than told: what everyone may send is less than usual.
     TooEarly {
         next_ms: u64,
@@ -76,9 +91,15 @@ impl Problem {
     /// The one mapping to HTTP.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid(_) | Self::NotAnArray | Self::BodyIncomplete => StatusCode::BAD_REQUEST,
+            Self::Invalid(_)
+            | Self::NotAnArray
+            | Self::BodyIncomplete
+            | Self::MalformedEncoding
+            | Self::WrongFormat => StatusCode::BAD_REQUEST,
+            Self::MissingToken | Self::InvalidToken => StatusCode::UNAUTHORIZED,
+            Self::ForbiddenDriver => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } | Self::TooManyPositions { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -133,7 +154,7 @@ impl Problem {
             Self::NotAnArray => "not_an_array",
             Self::BodyIncomplete => "body_incomplete",
             Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::TooManyPositions { .. } => "too_many_positions",
@@ -145,6 +166,11 @@ impl Problem {
             Self::KafkaTimeout => "kafka_timeout",
             Self::KafkaRefused => "kafka_refused",
             Self::TooEarly { .. } => "too_early",
+            Self::MalformedEncoding => "malformed_encoding",
+            Self::WrongFormat => "wrong_format",
+            Self::MissingToken => "missing_token",
+            Self::InvalidToken => "invalid_token",
+            Self::ForbiddenDriver => "forbidden_driver",
             Self::TooManyItems { .. } => "too_many_items",
         }
     }
@@ -165,12 +191,12 @@ impl Problem {
             Self::NotFound => {
                 "POST one position to /api/drivers/location, an array to /api/drivers/locations.".to_owned()
             }
-            Self::MethodNotAllowed => "Only POST is allowed here.".to_owned(),
+            Self::MethodNotAllowed { allow } => format!("Only {allow} is allowed here."),
             Self::BodyTooSlow => "The body took too long to arrive.".to_owned(),
             Self::BodyTooLarge { limit } => format!("The body must not be larger than {limit} bytes."),
             Self::TooManyPositions { limit } => format!("A batch must not have more than {limit} positions."),
-            Self::UnsupportedMediaType => "Content-Type must be application/json.".to_owned(),
-            Self::UnsupportedContentEncoding => "The body must come without Content-Encoding.".to_owned(),
+            Self::UnsupportedMediaType => "Content-Type is not one that this path takes.".to_owned(),
+            Self::UnsupportedContentEncoding => "Content-Encoding must be gzip, deflate, zstd or absent.".to_owned(),
             Self::TooManyRequestsInFlight | Self::TooManyBytesInFlight => {
                 "Too much is under way at the moment; send again after Retry-After.".to_owned()
             }
@@ -179,6 +205,11 @@ impl Problem {
                 "Whether the position was stored is unknown; send again after Retry-After.".to_owned()
             }
             Self::KafkaRefused => "The position was not stored; the operator has to look at it.".to_owned(),
+            Self::MalformedEncoding => "The body is not what its Content-Encoding says.".to_owned(),
+            Self::WrongFormat => "The body is not of the format that this path takes.".to_owned(),
+            Self::MissingToken => "A token is required: Authorization: Bearer.".to_owned(),
+            Self::InvalidToken => "The token is not known.".to_owned(),
+            Self::ForbiddenDriver => "The token is not good for this driver.".to_owned(),
             Self::TooEarly { .. } => "Sooner than told; send again after nextUpdateMs.".to_owned(),
             Self::TooManyItems { .. } => {
                 "More positions of this driver than are taken; send again after Retry-After.".to_owned()

@@ -1,4 +1,4 @@
-//! Sockets: a bounded number of connections, time limits for slow clients, and a drain that finishes what was accepted.
+//! Sockets: HTTP/1.1 and HTTP/2, with TLS or without; a bounded number of connections, time limits for slow clients, and a drain that finishes what was accepted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,11 +6,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use service::AdminError;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -21,6 +24,7 @@ use tracing::warn;
 use crate::config::Args;
 use crate::error::Error;
 use crate::routes::{self, App};
+use crate::tls::{self, Tls};
 
 /// Connections that the system completes before we accept them.
 const BACKLOG: u32 = 1024;
@@ -28,6 +32,14 @@ const BACKLOG: u32 = 1024;
 const HEADER_MAX_BYTES: usize = 16 << 10;
 /// Pause after an accept that failed for want of descriptors or memory: trying again at once would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The first bytes of a connection that speaks HTTP/2 without having asked (RFC 9113, prior knowledge).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A preface that comes byte by byte is looked at again after so long.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+/// Requests at once on one HTTP/2 connection, and the bytes it may send before we have read them.
+const STREAMS_MAX: u32 = 128;
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 /// File descriptors beside the connections: brokers, admin server, logs.
 const SPARE_DESCRIPTORS: u64 = 64;
 
@@ -37,7 +49,7 @@ pub(crate) struct Server {
     local_addr: SocketAddr,
     places: Arc<Semaphore>,
     max_connections: usize,
-    http: http1::Builder,
+    protocols: Arc<Protocols>,
     shutdown: CancellationToken,
 }
 
@@ -52,7 +64,7 @@ impl Server {
             local_addr,
             places: Arc::new(Semaphore::new(args.max_connections)),
             max_connections: args.max_connections,
-            http: http(args),
+            protocols: Arc::new(Protocols::new(args)?),
             shutdown,
         })
     }
@@ -65,6 +77,16 @@ impl Server {
     pub(crate) fn connections(&self) -> impl Fn() -> usize + Send + Sync + 'static {
         let (places, max) = (Arc::clone(&self.places), self.max_connections);
         move || max.saturating_sub(places.available_permits())
+    }
+
+    /// Follows the certificate's files for ever, if there are any.
+    pub(crate) fn follow(&self) -> impl Future<Output = ()> + Send + 'static {
+        let protocols = Arc::clone(&self.protocols);
+        async move {
+            if let Some(tls) = &protocols.tls {
+                tls.follow().await;
+            }
+        }
     }
 
     /// Accepts until shutdown or until `watched` ends in failure, then waits for the requests under way.
@@ -107,31 +129,130 @@ impl Server {
     fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit, app: &Arc<App>, connections: &TaskTracker) {
         // Answers are one small write each; waiting for more to send along would only delay them.
         let _ = stream.set_nodelay(true);
-        let (app, shutdown) = (Arc::clone(app), self.shutdown.clone());
-        let service = service_fn(move |request| routes::answer(Arc::clone(&app), request));
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        // A client that does not take its answers loses its connection, instead of keeping a place for ever.
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.protocols.client_timeout));
+        let connection = Connection {
+            protocols: Arc::clone(&self.protocols),
+            app: Arc::clone(app),
+            shutdown: self.shutdown.clone(),
+        };
         connections.spawn(async move {
             let _place = place;
-            let mut connection = pin!(connection);
-            let mut stopping = pin!(shutdown.cancelled());
-            // What a client does wrong on its connection ends that connection and concerns nobody else.
-            tokio::select! {
-                biased;
-                _ = &mut connection => return,
-                () = &mut stopping => connection.as_mut().graceful_shutdown(),
-            }
-            let _ = connection.await;
+            connection.serve(stream).await;
         });
     }
 }
 
-fn http(args: &Args) -> http1::Builder {
+/// How connections are spoken to.
+struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    tls: Option<Tls>,
+    client_timeout: Duration,
+}
+
+impl Protocols {
+    fn new(args: &Args) -> Result<Self, Error> {
+        Ok(Self { http1: http1(args), http2: http2(args), tls: Tls::load(args)?, client_timeout: args.header_timeout })
+    }
+}
+
+/// One connection. What a client does wrong on it ends it and concerns nobody else.
+struct Connection {
+    protocols: Arc<Protocols>,
+    app: Arc<App>,
+    shutdown: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream) {
+        let limit = self.protocols.client_timeout;
+        let Some(tls) = &self.protocols.tls else {
+            let is_http2 = tokio::select! {
+                () = self.shutdown.cancelled() => false,
+                first = tokio::time::timeout(limit, speaks_http2(&stream)) => match first {
+                    Ok(is_http2) => is_http2,
+                    Err(_) => return,
+                },
+            };
+            return self.drive(stream, is_http2).await;
+        };
+        let handshake = tokio::time::timeout(limit, tls.acceptor().accept(stream));
+        let Ok(Ok(stream)) = handshake.await else { return };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+        self.drive(stream, is_http2).await;
+    }
+
+    async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, is_http2: bool) {
+        let stream = TokioIo::new(stream);
+        if is_http2 {
+            // Larger than all that an HTTP/1.1 connection holds, and seldom: it must not make every task as large.
+            Box::pin(self.drive_http2(stream)).await;
+        } else {
+            self.drive_http1(stream).await;
+        }
+    }
+
+    async fn drive_http1<S: Read + Write + Unpin>(self, stream: S) {
+        let Self { protocols, app, shutdown } = self;
+        let service = service_fn(move |request| routes::answer(Arc::clone(&app), request));
+        let mut connection = pin!(protocols.http1.serve_connection(stream, service));
+        let mut stopping = pin!(shutdown.cancelled());
+        tokio::select! {
+            biased;
+            _ = &mut connection => return,
+            () = &mut stopping => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+
+    async fn drive_http2<S: Read + Write + Unpin>(self, stream: S) {
+        let Self { protocols, app, shutdown } = self;
+        let service = service_fn(move |request| routes::answer(Arc::clone(&app), request));
+        let mut connection = pin!(protocols.http2.serve_connection(stream, service));
+        let mut stopping = pin!(shutdown.cancelled());
+        tokio::select! {
+            biased;
+            _ = &mut connection => return,
+            () = &mut stopping => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}
+
+/// Whether the connection begins with HTTP/2's preface; nothing is taken from it.
+async fn speaks_http2(stream: &TcpStream) -> bool {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let Ok(count) = stream.peek(&mut first).await else { return false };
+        let begun = first.get(..count).unwrap_or_default();
+        if begun.len() == PREFACE.len() || begun.is_empty() || !PREFACE.starts_with(begun) {
+            return begun == PREFACE;
+        }
+        // Peeking does not wait for more than there is.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+fn http1(args: &Args) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(args.header_timeout)
         .max_buf_size(HEADER_MAX_BYTES)
         // Head and body of an answer fit into one small buffer: one plain write.
         .writev(false);
+    http
+}
+
+fn http2(args: &Args) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .keep_alive_interval(args.header_timeout)
+        .keep_alive_timeout(args.header_timeout)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_MAX_BYTES as u32);
     http
 }
 

@@ -4,10 +4,13 @@
 mod admission;
 mod cluster;
 mod drain;
+mod encodings;
 mod faults;
+mod formats;
 mod http;
 mod limits;
 mod phone;
 mod process;
+mod secured;
 mod times;
 mod validation;

@@ -70,6 +70,10 @@ impl Phone {
         self.stream.write_all(bytes.as_bytes()).await.unwrap();
     }
 
+    pub(crate) async fn write_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
     /// Fails when the server has closed the connection.
     pub(crate) async fn try_write(&mut self, bytes: &str) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_bytes()).await
