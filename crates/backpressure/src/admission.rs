@@ -15,7 +15,7 @@ mod rate;
 mod slot;
 mod valve;
 
-pub use controller::{Controller, GroupLag, Signals};
+pub use controller::{Controller, GroupLag, Signals, Steps};
 pub use memory::DriverMemory;
 pub use rate::DriverRate;
 pub use slot::{DriverHash, SLOT_MS, STRETCH_MAX, retry_after_s};

@@ -138,8 +138,8 @@ impl Admission {
             let steps = controller.step(now, &Signals { group, ack_s: self.acks.mean_s(), fullness: fullness() });
             self.valve.set(now, steps);
             self.show(group);
-            if is_calm != (steps == 0) {
-                is_calm = steps == 0;
+            if is_calm != (steps.told == 0) {
+                is_calm = steps.told == 0;
                 say(is_calm, group);
             }
         }

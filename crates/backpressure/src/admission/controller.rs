@@ -78,15 +78,25 @@ pub struct Signals {
     pub fullness: f64,
 }
 
+/// How far drivers are stretched, in steps of 1/32 above 1: to 128 it is an interval, from there to 154 turns are shed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Steps {
+    /// What drivers are told.
+    pub told: u8,
+    /// What they are held to, never more than they are told: the lag of the groups alone. What is full in the process itself is
+    /// refused by its own limits, and is over at once when Kafka is back.
+    pub held: u8,
+}
+
 /// Decides the stretch from readings; one for each process.
 #[derive(Debug, Clone)]
 pub struct Controller {
-    stretch: f64,
+    held: Slew,
+    told: Slew,
     last: Option<GroupLag>,
     slope: f64,
     rate: Option<f64>,
     wait_slope: f64,
-    stepped_at_ms: Option<u64>,
     is_calm: bool,
 }
 
@@ -100,20 +110,32 @@ impl Controller {
     /// Calm.
     #[must_use]
     pub fn new() -> Self {
-        Self { stretch: 1.0, last: None, slope: 0.0, rate: None, wait_slope: 0.0, stepped_at_ms: None, is_calm: true }
+        Self {
+            held: Slew::default(),
+            told: Slew::default(),
+            last: None,
+            slope: 0.0,
+            rate: None,
+            wait_slope: 0.0,
+            is_calm: true,
+        }
     }
 
-    /// Takes note of the present signals and answers with the stretch above 1, in steps of 1/32: to 128 it is an interval, and from
-    /// there to 154 turns are shed as well.
-    pub fn step(&mut self, now_ms: u64, signals: &Signals) -> u8 {
+    /// Takes note of the present signals and answers with the stretch.
+    pub fn step(&mut self, now_ms: u64, signals: &Signals) -> Steps {
         let group = signals.group.filter(|group| group.is_fresh(now_ms));
-        let share = self.share_for_lag(group).min(share_for_process(signals));
-        if group.is_none() && share >= 1.0 {
-            // Blind, and nothing of our own is full: nobody is refused for what was known before.
-            self.stretch = 1.0;
+        let (lag, process) = (self.share_for_lag(group), share_for_process(signals));
+        if group.is_none() {
+            // Blind: nobody is refused for what was known before.
+            self.held.stretch = 1.0;
         }
-        self.approach(now_ms, stretch_of(share));
-        steps(self.stretch)
+        if group.is_none() && process >= 1.0 {
+            self.told.stretch = 1.0;
+        }
+        self.held.approach(now_ms, stretch_of(lag));
+        self.told.approach(now_ms, stretch_of(lag.min(process)));
+        let (held, told) = (steps(self.held.stretch), steps(self.told.stretch));
+        Steps { told: told.max(held), held }
     }
 
     /// Unknown is never a reason: what is missing or old asks for the full load.
@@ -161,7 +183,22 @@ impl Controller {
             self.wait_slope += SLOPE_WEIGHT * (wait_slope.clamp(-SLOPE_MAX, SLOPE_MAX) - self.wait_slope);
         }
     }
+}
 
+/// A stretch that follows its target no faster than phones and readings do.
+#[derive(Debug, Clone)]
+struct Slew {
+    stretch: f64,
+    stepped_at_ms: Option<u64>,
+}
+
+impl Default for Slew {
+    fn default() -> Self {
+        Self { stretch: 1.0, stepped_at_ms: None }
+    }
+}
+
+impl Slew {
     fn approach(&mut self, now_ms: u64, target: f64) {
         let since = self.stepped_at_ms.replace(now_ms).map_or(1_000, |before| now_ms.saturating_sub(before));
         let seconds = since.min(5_000) as f64 / 1_000.0;
@@ -209,7 +246,7 @@ mod tests {
     /// The steps after so many seconds of the same lag.
     fn settled(time_lag_s: f64) -> u8 {
         let mut controller = Controller::new();
-        (0..60).map(|second| controller.step(second * 1_000, &lag(time_lag_s, second * 1_000))).last().unwrap()
+        (0..60).map(|second| controller.step(second * 1_000, &lag(time_lag_s, second * 1_000)).held).last().unwrap()
     }
 
     #[test]
@@ -234,16 +271,18 @@ mod tests {
             controller.step(second * 1_000, &lag(20.0, second * 1_000));
         }
         let old = lag(20.0, 29_000);
-        assert!(controller.step(39_000, &old) > 0);
-        assert_eq!(controller.step(39_001, &old), 0);
-        assert_eq!(Controller::new().step(0, &Signals::default()), 0);
+        assert!(controller.step(39_000, &old).held > 0);
+        assert_eq!(controller.step(39_001, &old), Steps::default());
+        assert_eq!(Controller::new().step(0, &Signals::default()), Steps::default());
     }
 
     #[test]
     fn a_full_process_stretches_even_when_blind() {
         let settled = |signals: Signals| {
             let mut controller = Controller::new();
-            (0..60).map(|second| controller.step(second * 1_000, &signals)).last().unwrap()
+            let steps = (0..60).map(|second| controller.step(second * 1_000, &signals)).last().unwrap();
+            assert_eq!(steps.held, 0, "told, and refused by the limits themselves");
+            steps.told
         };
         let full = |fullness| settled(Signals { fullness, ..Signals::default() });
         assert_eq!((full(0.0), full(0.5), full(0.9), full(1.0)), (0, 0, 128, 128));
@@ -261,7 +300,7 @@ mod tests {
             let mut steps = 0;
             for second in 0..seconds {
                 now += 1_000;
-                steps = controller.step(now, &lag(from + (to - from) * second as f64 / seconds as f64, now));
+                steps = controller.step(now, &lag(from + (to - from) * second as f64 / seconds as f64, now)).held;
             }
             steps
         };
@@ -279,7 +318,7 @@ mod tests {
                 now += passed;
                 let lag_s = if lag_s.is_finite() { lag_s } else { 0.0 };
                 let steps = controller.step(now, &lag(lag_s, now.saturating_sub(age)));
-                prop_assert!(steps <= 154);
+                prop_assert!(steps.held <= steps.told && steps.told <= 154);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use super::controller::Steps;
 use super::memory::DriverMemory;
 use super::slot::{DriverHash, Place, SLOT_MS, STRETCH_MAX};
 
@@ -48,8 +49,10 @@ impl Decision {
 /// The stretch of the present and of the last seconds, read without a lock.
 #[derive(Debug)]
 pub struct Valve {
-    /// Steps of 1/32 above 1, the present one first, one for each second.
+    /// What drivers were told, the present first, one for each second.
     history: [AtomicU8; HISTORY_S],
+    /// What drivers are held to.
+    held: AtomicU8,
     /// When the first entry was set, in milliseconds of the controller's clock.
     set_at_ms: AtomicU64,
     /// The largest of the history: 0 while all of it is calm.
@@ -69,6 +72,7 @@ impl Valve {
         let history = std::array::from_fn(|_| AtomicU8::new(0));
         Self {
             history,
+            held: AtomicU8::new(0),
             set_at_ms: AtomicU64::new(0),
             busiest: AtomicU8::new(0),
             tolerance_ms: AtomicU64::new(SLOT_MS),
@@ -80,7 +84,7 @@ impl Valve {
     }
 
     /// Sets the stretch, as [`super::Controller::step`] gives it. Called by one task, at least once a second.
-    pub fn set(&self, now_ms: u64, steps: u8) {
+    pub fn set(&self, now_ms: u64, steps: Steps) {
         let before_ms = self.set_at_ms.swap(now_ms, Ordering::Relaxed);
         let passed = (now_ms / 1_000).saturating_sub(before_ms / 1_000);
         for _ in 0..passed.min(HISTORY_S as u64) {
@@ -88,7 +92,8 @@ impl Valve {
                 older.store(newer.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         }
-        self.history[0].store(steps, Ordering::Relaxed);
+        self.history[0].store(steps.told, Ordering::Relaxed);
+        self.held.store(steps.held, Ordering::Relaxed);
         let busiest = self.history.iter().map(|steps| steps.load(Ordering::Relaxed)).max();
         self.busiest.store(busiest.unwrap_or_default(), Ordering::Relaxed);
         if passed > 0 {
@@ -106,7 +111,7 @@ impl Valve {
         self.tolerance_ms.store((left * SLOT_MS as f64) as u64, Ordering::Relaxed);
     }
 
-    /// The present stretch in steps of 1/32 above 1.
+    /// The stretch that drivers are told at present, in steps of 1/32 above 1.
     #[must_use]
     pub fn steps(&self) -> u8 {
         self.history[0].load(Ordering::Relaxed)
@@ -133,7 +138,8 @@ impl Valve {
         let place = Place::of(driver, now_ms, driver.stretch(steps));
         self.count(place);
         let next_ms = place.next_ms();
-        if !self.is_in_turn(driver, now_ms) || is_shed(driver, place, steps) {
+        let held = self.held.load(Ordering::Relaxed);
+        if !self.is_in_turn(driver, now_ms, held) || is_shed(driver, place, held) {
             return Decision::Early { next_ms };
         }
         self.memory.note(driver, now_ms);
@@ -150,8 +156,12 @@ impl Valve {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// In turn by the present stretch, or by one that this driver may have been told and has not outlived.
-    fn is_in_turn(&self, driver: DriverHash, now_ms: u64) -> bool {
+    /// In turn by the stretch that drivers are held to, or by one that this driver may have been told and has not outlived.
+    fn is_in_turn(&self, driver: DriverHash, now_ms: u64, held: u8) -> bool {
+        let stretch = driver.stretch(held);
+        if stretch == 1 || self.has_turn(Place::of(driver, now_ms, stretch), driver, now_ms) {
+            return true;
+        }
         let since_set_ms = now_ms.saturating_sub(self.set_at_ms.load(Ordering::Relaxed));
         let mut tried = 0;
         for (age_s, steps) in self.history.iter().enumerate() {
@@ -199,6 +209,10 @@ mod tests {
 
     const NOW: u64 = 1_795_441_690_000;
 
+    fn both(steps: u8) -> Steps {
+        Steps { told: steps, held: steps }
+    }
+
     fn driver(number: u64) -> DriverHash {
         DriverHash::of(format!("driver-{number}").as_bytes())
     }
@@ -206,7 +220,7 @@ mod tests {
     /// A valve at this stretch for longer than anyone remembers another one.
     fn long_at(steps: u8) -> Valve {
         let valve = Valve::new(1_024);
-        (0..20).for_each(|second| valve.set(NOW - 20_000 + second * 1_000, steps));
+        (0..20).for_each(|second| valve.set(NOW - 20_000 + second * 1_000, both(steps)));
         valve
     }
 
@@ -243,10 +257,10 @@ mod tests {
                 // In turn by the old stretch from here on.
                 for _ in 0..3 {
                     now += valve.decide(driver(number), now).next_ms();
-                    valve.set(now, before);
+                    valve.set(now, both(before));
                 }
                 let told = valve.decide(driver(number), now).next_ms();
-                (0..=told / 1_000).for_each(|second| valve.set(now + second * 1_000, after));
+                (0..=told / 1_000).for_each(|second| valve.set(now + second * 1_000, both(after)));
                 let decision = valve.decide(driver(number), now + told);
                 assert!(matches!(decision, Decision::Take { .. }), "driver {number} from {before} to {after}");
             }
@@ -257,8 +271,17 @@ mod tests {
     fn back_at_calm_nobody_is_refused() {
         let valve = long_at(128);
         assert!((0..100).any(|number| matches!(valve.decide(driver(number), NOW), Decision::Early { .. })));
-        valve.set(NOW, 0);
+        valve.set(NOW, both(0));
         assert!((0..100).all(|number| matches!(valve.decide(driver(number), NOW), Decision::Take { next_ms: 2_000 })));
+    }
+
+    #[test]
+    fn what_is_told_and_not_held_to_refuses_nobody() {
+        let valve = Valve::new(1_024);
+        (0..20).for_each(|second| valve.set(NOW - 20_000 + second * 1_000, Steps { told: 128, held: 0 }));
+        let decisions: Vec<_> = (0..100).map(|number| valve.decide(driver(number), NOW)).collect();
+        assert!(decisions.iter().all(|decision| matches!(decision, Decision::Take { .. })));
+        assert!(decisions.iter().any(|decision| decision.next_ms() > 8_000));
     }
 
     proptest! {
@@ -267,7 +290,7 @@ mod tests {
             let valve = Valve::new(64);
             for (second, steps) in history.iter().enumerate() {
                 let now = NOW + 1_000 * second as u64;
-                valve.set(now, *steps);
+                valve.set(now, both(*steps));
                 prop_assert!((2_000..=10_000).contains(&valve.decide(driver(number), now).next_ms()));
             }
         }

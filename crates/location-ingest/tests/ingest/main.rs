@@ -1,6 +1,7 @@
 //! location-ingest against a real Kafka; what is in the topic is read back by rskafka, the independent witness.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod abuse;
 mod admission;
 mod cluster;
 mod drain;

@@ -55,6 +55,11 @@ impl Phone {
         Self { stream: BufReader::new(TcpStream::connect(address).await.unwrap()) }
     }
 
+    /// None when nobody listens there.
+    pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
+        Some(Self { stream: BufReader::new(TcpStream::connect(address).await.ok()?) })
+    }
+
     /// Posts JSON and waits for the answer.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> Answer {
         self.send(&request("POST", path, &["Content-Type: application/json"], body)).await

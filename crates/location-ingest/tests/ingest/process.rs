@@ -39,8 +39,27 @@ fn log(name: &str) -> PathBuf {
 
 /// An ingest as a process of its own, ready, with its two addresses.
 async fn ready(name: &str, flags: &[&str]) -> (Process, SocketAddr, SocketAddr) {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (listen, metrics) = (free(), free());
+    let (process, listen, metrics) = start(name, name, free(), flags).await;
+    (process, listen, metrics)
+}
+
+/// The same on a topic that others use too.
+pub(crate) async fn ready_on(name: &str, topic: &str) -> (Process, SocketAddr, SocketAddr) {
+    start(name, topic, free(), &[]).await
+}
+
+/// The same at the address of one that has ended.
+pub(crate) async fn restarted(name: &str, topic: &str, listen: SocketAddr) -> (Process, SocketAddr) {
+    let (process, _, metrics) = start(name, topic, listen, &[]).await;
+    (process, metrics)
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+async fn start(name: &str, topic: &str, listen: SocketAddr, flags: &[&str]) -> (Process, SocketAddr, SocketAddr) {
+    let metrics = free();
     let (bootstrap, partitions) = (bootstrap().await, PARTITIONS.to_string());
     let common = [
         "--listen",
@@ -50,7 +69,7 @@ async fn ready(name: &str, flags: &[&str]) -> (Process, SocketAddr, SocketAddr) 
         "--brokers",
         &bootstrap,
         "--topic",
-        name,
+        topic,
         "--topic-partitions",
         &partitions,
     ];
