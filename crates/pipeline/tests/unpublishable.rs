@@ -11,7 +11,7 @@ use kafka::{
     ProducerConfig, Record, Sasl, SaslMechanism, Secret, Security, TopicPartition, TopicSpec,
 };
 use native::{KafkaOptions, Listener, Protocol, Stack, StackOptions};
-use pipeline::{Batch, Decode, Membership, Policy, RecordFault, Settings, Sink, WriteError, Written};
+use pipeline::{Batch, Membership, Policy, RecordFault, Settings, Sink, WriteError, Written};
 use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,16 +20,10 @@ const WRITER: (&str, &str) = ("writer", "writer-secret");
 const RECORDS: i64 = 3;
 
 /// Refuses what says that it is poison.
-struct Poisonous;
-
-impl Decode for Poisonous {
-    type Event = ();
-
-    fn decode(&self, record: &Record) -> Result<(), RecordFault> {
-        let is_poison = record.value.as_ref().is_some_and(|value| value.starts_with(b"poison"));
-        let fault = RecordFault { reason: "undecodable", detail: "poison".to_owned() };
-        if is_poison { Err(fault) } else { Ok(()) }
-    }
+fn poisonous(record: &Record) -> Result<(), RecordFault> {
+    let is_poison = record.value.as_ref().is_some_and(|value| value.starts_with(b"poison"));
+    let fault = RecordFault { reason: "undecodable", detail: "poison".to_owned() };
+    if is_poison { Err(fault) } else { Ok(()) }
 }
 
 struct Anywhere;
@@ -136,6 +130,7 @@ fn settings(topic: &str, kafka: ClientConfig) -> Settings {
         policy: Policy {
             group: format!("{topic}-group"),
             batch_max: 100,
+            batch_bytes: 1 << 20,
             linger_max: Duration::from_millis(10),
             writers: 1,
             fetch_min_bytes: 1,
@@ -168,7 +163,7 @@ async fn letters(topic: &str) -> i64 {
 /// The partition with the poison waits and says so, the other one goes on; after `mend` everything is settled.
 async fn waits_until_mended(topic: &str, kafka: ClientConfig, mend: impl Future<Output = ()>) {
     let context = service::test_context().await;
-    let running = tokio::spawn(pipeline::run(settings(topic, kafka), Poisonous, Arc::new(Anywhere), context.clone()));
+    let running = tokio::spawn(pipeline::run(settings(topic, kafka), poisonous, Arc::new(Anywhere), context.clone()));
     let blocked = format!("pipeline_blocked_partitions{{group=\"{topic}-group\"}} 1");
     until("the partition says that it waits", async || {
         assert!(!running.is_finished(), "the pipeline ended");
