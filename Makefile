@@ -11,7 +11,7 @@ NATIVE := $(TARGET)/release/native
 WITH_ME = $(shell setpriv --pdeathsig TERM true 2> /dev/null && echo setpriv --pdeathsig TERM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install build release fmt fmt-check lint check test test-long test-timescale bench demo up down status logs clean
+.PHONY: help install build release fmt fmt-check lint check test test-long test-timescale fuzz bench demo up down status logs clean
 
 help:
 	@awk 'BEGIN { print "usage: make TARGET" } \
@@ -50,6 +50,8 @@ test: check ## format check, lint, and all tests, on real servers
 test-long: check ## the same with the full counts: a million records and twenty kills
 	$(CARGO) build --bins
 	LONG=1 $(CARGO) test
+fuzz: ## a million random and damaged inputs for every parser (CASES=n)
+	PROPTEST_CASES=$(if $(CASES),$(CASES),1000000) $(CARGO) test --release --package event --package location-ingest --lib -- panic
 test-timescale: install ## run timescale-writer's whole suite on a TimescaleDB of yours (TIMESCALE_URL=postgres://…, may create databases)
 	@test -n "$(TIMESCALE_URL)" || { echo "usage: TIMESCALE_URL=postgres://USER:PASSWORD@HOST[:PORT]/DATABASE make test-timescale" >&2; exit 64; }
 	TIMESCALE_URL='$(TIMESCALE_URL)' $(CARGO) test -p timescale-writer

@@ -119,7 +119,8 @@ impl<'a> Scene<'a> {
 
     /// Starts location-ingest with further `flags`.
     pub fn ingest(&self, flags: &[&str]) -> Ingest {
-        Ingest::spawn(self.launch(INGEST).args(flags))
+        // These scenes offer a load and count all of it; what admission does with one has tests of its own.
+        Ingest::spawn(self.launch(INGEST).args(["--admission-groups", "none"]).args(flags))
     }
 
     /// Starts a redis-writer.

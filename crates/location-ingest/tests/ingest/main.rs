@@ -10,6 +10,7 @@ mod faults;
 mod formats;
 mod http;
 mod limits;
+mod openapi;
 mod phone;
 mod process;
 mod secured;
