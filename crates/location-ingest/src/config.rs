@@ -15,6 +15,9 @@ const ACK_TIMEOUT_MAX: Duration = Duration::from_mins(2);
 const LINGER_MAX: Duration = Duration::from_secs(1);
 const CLIENT_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const CLIENT_TIMEOUT_MAX: Duration = Duration::from_mins(10);
+/// The smallest buffer that hyper reads into.
+const HEADER_MIN: u64 = 8 << 10;
+const HEADER_MAX: u64 = 1 << 20;
 const BODY_MIN: u64 = 256;
 const BODY_MAX: u64 = 64 << 20;
 const BUFFER_MIN: u64 = 1 << 20;
@@ -79,6 +82,10 @@ pub struct Args {
     /// Most positions in a batch, 1 to 100000; larger ones get 413
     #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = service::number(1..=100_000_usize))]
     pub max_batch_positions: usize,
+
+    /// Largest header of a request, 8KiB to 1MiB; larger ones get 431
+    #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = service::bytes(HEADER_MIN..=HEADER_MAX))]
+    pub max_header: usize,
 
     /// Memory for bodies that arrive in pieces, all clients together, 1MiB to 4GiB; when it is used up they get 503
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = service::bytes(BUFFER_MIN..=BUFFER_MAX))]
@@ -267,6 +274,7 @@ mod tests {
             ("--max-body", "1"),
             ("--max-batch-body", "1GiB"),
             ("--max-batch-positions", "0"),
+            ("--max-header", "1KiB"),
             ("--max-body-bytes-in-flight", "lots"),
             ("--header-timeout", "0s"),
             ("--body-timeout", "1h"),

@@ -140,7 +140,12 @@ impl Metrics {
     }
 
     pub(crate) fn problem(&self, problem: &Problem) {
-        if let Some(at) = problem::CODES.iter().position(|code| *code == problem.class()) {
+        self.problem_of(problem.class());
+    }
+
+    /// By its code alone, one of [`problem::CODES`].
+    pub(crate) fn problem_of(&self, class: &str) {
+        if let Some(at) = problem::CODES.iter().position(|code| *code == class) {
             self.problems[at].increment(1);
         }
     }

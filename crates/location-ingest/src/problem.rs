@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// Label values of the problem counter; the reasons of refused positions are counted by themselves.
-pub(crate) const CODES: [&str; 22] = [
+pub(crate) const CODES: [&str; 24] = [
     "invalid",
     "not_an_array",
     "body_incomplete",
@@ -32,7 +32,13 @@ pub(crate) const CODES: [&str; 22] = [
     "missing_token",
     "invalid_token",
     "forbidden_driver",
+    HEADER_TOO_LARGE,
+    HEADER_TOO_SLOW,
 ];
+
+/// Answered (with 431) or ended by the HTTP server before there is a request.
+pub(crate) const HEADER_TOO_LARGE: &str = "header_too_large";
+pub(crate) const HEADER_TOO_SLOW: &str = "header_too_slow";
 
 /// Problem types of the IETF draft on RateLimit header fields (draft-ietf-httpapi-ratelimit-headers).
 const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";

@@ -23,13 +23,12 @@ use tracing::warn;
 
 use crate::config::Args;
 use crate::error::Error;
+use crate::problem;
 use crate::routes::{self, App};
 use crate::tls::{self, Tls};
 
 /// Connections that the system completes before we accept them.
 const BACKLOG: u32 = 1024;
-/// Largest header of a request, and so the smallest read buffer that hyper allows.
-const HEADER_MAX_BYTES: usize = 16 << 10;
 /// Pause after an accept that failed for want of descriptors or memory: trying again at once would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The first bytes of a connection that speaks HTTP/2 without having asked (RFC 9113, prior knowledge).
@@ -195,15 +194,23 @@ impl Connection {
 
     async fn drive_http1<S: Read + Write + Unpin>(self, stream: S) {
         let Self { protocols, app, shutdown } = self;
-        let service = service_fn(move |request| routes::answer(Arc::clone(&app), request));
+        let answering = Arc::clone(&app);
+        let service = service_fn(move |request| routes::answer(Arc::clone(&answering), request));
         let mut connection = pin!(protocols.http1.serve_connection(stream, service));
         let mut stopping = pin!(shutdown.cancelled());
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            _ = &mut connection => return,
-            () = &mut stopping => connection.as_mut().graceful_shutdown(),
+            ended = &mut connection => ended,
+            () = &mut stopping => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        match ended {
+            Err(error) if error.is_parse_too_large() => app.metrics.problem_of(problem::HEADER_TOO_LARGE),
+            Err(error) if error.is_timeout() => app.metrics.problem_of(problem::HEADER_TOO_SLOW),
+            _ => {}
         }
-        let _ = connection.await;
     }
 
     async fn drive_http2<S: Read + Write + Unpin>(self, stream: S) {
@@ -238,7 +245,7 @@ fn http1(args: &Args) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(args.header_timeout)
-        .max_buf_size(HEADER_MAX_BYTES)
+        .max_buf_size(args.max_header)
         // Head and body of an answer fit into one small buffer: one plain write.
         .writev(false);
     http
@@ -252,7 +259,7 @@ fn http2(args: &Args) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(HEADER_MAX_BYTES as u32);
+        .max_header_list_size(u32::try_from(args.max_header).unwrap_or(u32::MAX));
     http
 }
 

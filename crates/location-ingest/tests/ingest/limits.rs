@@ -51,6 +51,9 @@ async fn a_slow_header_and_an_idle_connection_are_closed() {
     let mut slow = Phone::connect(ingest.address).await;
     slow.write("POST /api/drivers").await;
     assert!(slow.is_closed().await);
+    while ingest.counter("ingest_problems_total{code=\"header_too_slow\"}") == 0 {
+        tokio::task::yield_now().await;
+    }
     let mut idle = Phone::connect(ingest.address).await;
     assert_eq!(idle.post(SINGLE, &position("driver-1", now_ms()).to_string()).await.status, 202);
     assert!(idle.is_closed().await);
@@ -58,11 +61,20 @@ async fn a_slow_header_and_an_idle_connection_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_over_its_limit_is_refused() {
-    let ingest = Running::ready("limits-header", &[]).await;
-    let huge = format!("X-Huge: {}", "x".repeat(64 << 10));
-    let answer = Phone::connect(ingest.address).await.send(&request("POST", SINGLE, &[JSON, &huge], "{}")).await;
-    assert_eq!(answer.status, 431);
+async fn a_header_over_its_limit_is_refused_and_counted() {
+    let ingest = Running::ready("limits-header", &["--max-header=8KiB"]).await;
+    let sized = |bytes: usize| format!("X-Huge: {}", "x".repeat(bytes));
+    let body = position("driver-1", now_ms()).to_string();
+    let answer =
+        Phone::connect(ingest.address).await.send(&request("POST", SINGLE, &[JSON, &sized(7_000)], &body)).await;
+    assert_eq!(answer.status, 202);
+    let counted = "ingest_problems_total{code=\"header_too_large\"}";
+    let before = ingest.counter(counted);
+    let mut phone = Phone::connect(ingest.address).await;
+    assert_eq!(phone.send(&request("POST", SINGLE, &[JSON, &sized(64 << 10)], "{}")).await.status, 431);
+    while ingest.counter(counted) == before {
+        tokio::task::yield_now().await;
+    }
     ingest.stop().await.unwrap();
 }
 
