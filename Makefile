@@ -31,7 +31,7 @@ down: ## stop what `make up` started
 	@if test -x $(NATIVE); then exec $(NATIVE) down; else echo "not up"; fi
 
 ##@ Build and check
-install: ## install what is missing: a C compiler, Java, Maven, Kafka, Redis, PostgreSQL
+install: ## install what is missing: a C compiler, Python, Java, Maven, Kafka, Redis, PostgreSQL
 	@deploy/native/install
 build: install ## build everything for debugging
 	$(CARGO) build --all-targets

@@ -120,7 +120,9 @@ impl<'a> Scene<'a> {
     /// Starts location-ingest with further `flags`.
     pub fn ingest(&self, flags: &[&str]) -> Ingest {
         // These scenes offer a load and count all of it; what admission does with one has tests of its own.
-        Ingest::spawn(self.launch(INGEST).args(["--admission-groups", "none"]).args(flags))
+        let is_given = flags.iter().any(|flag| flag.starts_with("--admission-groups"));
+        let default = if is_given { &[][..] } else { &["--admission-groups=none"] };
+        Ingest::spawn(self.launch(INGEST).args(default.iter().copied()).args(flags))
     }
 
     /// Starts a redis-writer.
