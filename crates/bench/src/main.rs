@@ -15,6 +15,7 @@ mod clients;
 mod error;
 mod job;
 mod kafka;
+mod lag_exporter;
 mod line;
 mod machine;
 mod meter;
@@ -57,6 +58,7 @@ const BENCHES: &[Bench] = &[
     ("timescale-writer-drain", writers::timescale_writer::drain),
     ("poison-cost", writers::poison_cost::run),
     ("time-to-fresh", writers::time_to_fresh::run),
+    ("lag-exporter", lag_exporter::run),
     ("kafka", kafka::run),
 ];
 

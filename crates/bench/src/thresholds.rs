@@ -40,6 +40,13 @@ pub(crate) const THRESHOLDS: &[(&str, Bound)] = &[
     ("poison-cost-visibility", Bound::OursBelow(1.0)),
     ("poison-cost-visibility-apart", Bound::OursBelow(1.0)),
     ("time-to-fresh", Bound::RatioAtMost(1.0)),
+    ("lag-exporter-collection-cpu", Bound::OursAtMost(0.05)),
+    ("lag-exporter-collection-broker", Bound::OursAtMost(0.1)),
+    ("lag-exporter-scrape", Bound::OursAtMost(50.0)),
+    ("lag-exporter-memory", Bound::OursAtMost(48.0)),
+    ("lag-exporter-large-collection-cpu", Bound::OursAtMost(1.0)),
+    ("lag-exporter-large-memory", Bound::OursAtMost(256.0)),
+    ("lag-exporter-linear", Bound::RatioAtMost(1.5)),
 ];
 
 impl Bound {
