@@ -54,10 +54,10 @@ pub(crate) struct FloodGate {
 impl FloodGate {
     /// `None` where letters are not bounded.
     pub(crate) fn new(max_share: Option<f64>, client: &Client, group: &str) -> Result<Option<Arc<Self>>, ShareError> {
-        let Some(max_share) = max_share else { return Ok(None) };
         describe_gauge!(FLOODED, "Partitions that wait because too many of their records would become dead letters.");
         let flooded = gauge!(FLOODED, "group" => group.to_owned());
         flooded.set(0.0);
+        let Some(max_share) = max_share else { return Ok(None) };
         let (client, partitions) = (client.clone(), Mutex::default());
         Ok(Some(Arc::new(Self { closed: Flood::new(max_share)?, client, partitions, flooded })))
     }

@@ -40,7 +40,7 @@ use report::{Progress, Report};
 pub use plan::{DEFAULT_NAME, progress_group};
 
 /// Letters of one batch at most: what may go twice after kill −9.
-const BATCH: usize = 2_000;
+const BATCH: usize = 5_000;
 /// Age of a batch at most, so that a slow redrive commits as well.
 const BATCH_AGE: Duration = Duration::from_millis(200);
 /// A wait for the rate that is longer than this is used to settle what is under way.

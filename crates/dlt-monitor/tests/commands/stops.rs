@@ -3,8 +3,8 @@
 use crate::world::{World, about, traces, until};
 
 const LETTERS: i32 = 3_000;
-/// What may go twice after kill −9: the batch that was under way.
-const BATCH: usize = 2_000;
+/// What may go twice after two kills −9. At 1,500/s a batch ends after 200 ms, with 300 records; a busy machine is late.
+const TWICE_MAX: usize = 1_000;
 
 /// All letters of one group, then all of another: the two letters of an original lie far apart.
 async fn two_letters_each(topic: &str, letters: i32) -> World {
@@ -31,8 +31,7 @@ async fn killed_in_the_middle_it_goes_on_and_sends_nothing_twice_but_the_last_ba
     let traces = traces(&world.back().await);
     assert_eq!(traces.len(), usize::try_from(LETTERS).unwrap(), "every original is back");
     let twice = traces.values().map(|count| count - 1).sum::<usize>();
-    // At 1,500/s a batch ends after 200 ms: far less than BATCH is under way at each kill.
-    assert!(twice <= BATCH / 2, "{twice} went twice");
+    assert!(twice <= TWICE_MAX, "{twice} went twice");
     assert!(traces.values().all(|count| *count <= 3), "{traces:?}");
     assert_eq!(world.redrive(&["--name", "night"]).await["sent"], 0);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 
 use e2e::{Phone, Scene, Service, Witness, eventually, now_ms, position, shared};
 use kafka::{Offset, PartitionId, TopicPartition};
@@ -31,19 +32,29 @@ async fn every_metric_of_a_panel_a_rule_and_the_documentation_is_scraped() {
     assert!(named.len() > 80, "{named:?}");
 
     let scene = Scene::set(shared().await, "observed", PARTITIONS).await;
-    let (services, earlier) = everything_has_happened(&scene).await;
+    let Happened { ingest, services, mut seen } = everything_has_happened(&scene).await;
+    // Some tell of what goes on (a rate, a share), some of what has gone on: what was seen once is there.
     eventually("every metric is scraped", async || {
-        let mut scraped = scraped(&services)?;
-        scraped.extend(earlier.iter().cloned());
-        let missing: Vec<_> = named.iter().filter(|(_, name)| !scraped.contains(name)).collect();
+        post(ingest).await;
+        seen.extend(scraped(&services)?);
+        let missing: Vec<_> = named.iter().filter(|(_, name)| !seen.contains(name)).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
     })
     .await;
 }
 
+/// A pipeline that has seen something.
+struct Happened {
+    ingest: SocketAddr,
+    /// Those that still run.
+    services: Vec<Service>,
+    /// Scraped of one that does not.
+    seen: BTreeSet<String>,
+}
+
 /// Runs the pipeline through what its metrics tell of: records, a dead letter, a group that lags and that retention
-/// nears, a commit behind the end of the log. Returns the services that still run, and what was scraped of another.
-async fn everything_has_happened(scene: &Scene<'_>) -> (Vec<Service>, BTreeSet<String>) {
+/// nears, a commit behind the end of the log.
+async fn everything_has_happened(scene: &Scene<'_>) -> Happened {
     scene.create_topics().await;
     let ingest = scene.ingest(&[]);
     let analytics = scene.timescale_writer(&[]);
@@ -55,7 +66,7 @@ async fn everything_has_happened(scene: &Scene<'_>) -> (Vec<Service>, BTreeSet<S
     witness.put(scene.topic(), 0, vec![Witness::record("d", Some(b"no event".to_vec()), now_ms())]).await;
     post(ingest.address).await;
     scene.drains().await;
-    let earlier = scraped(std::slice::from_ref(&analytics)).unwrap();
+    let seen = scraped(std::slice::from_ref(&analytics)).unwrap();
     analytics.terminate();
     assert_eq!(analytics.ended().code(), Some(0));
     post(ingest.address).await;
@@ -65,10 +76,10 @@ async fn everything_has_happened(scene: &Scene<'_>) -> (Vec<Service>, BTreeSet<S
     client.delete_records(&at(1), Offset(1)).await.unwrap();
     let positions = [(at(0), Offset(1_000_000), String::new()), (at(1), Offset(1), String::new())];
     client.alter_offsets(&group, &positions).await.unwrap();
-    (services, earlier)
+    Happened { ingest: ingest.address, services, seen }
 }
 
-async fn post(address: std::net::SocketAddr) {
+async fn post(address: SocketAddr) {
     let mut phone = Phone::connect(address).await.unwrap();
     for number in 0..DRIVERS {
         let answer = phone.post(&position(&format!("driver-{number}"), now_ms())).await.unwrap();
