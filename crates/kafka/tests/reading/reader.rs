@@ -8,7 +8,7 @@ use kafka::{
 };
 
 /// Far more than joining and reading take.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What was handed out, in order.
 #[derive(Debug, Default)]

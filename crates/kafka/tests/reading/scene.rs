@@ -1,11 +1,13 @@
 //! The broker, and Java's producer beside it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use kafka::{Client, ClientConfig, Offset, OffsetSpec, PartitionId, TopicPartition, TopicSpec};
 use native::{KafkaOptions, Stack, StackOptions};
 
 use crate::java::{Java, Program};
+use crate::reader::PATIENCE;
 
 pub(crate) fn start(name: &str) -> Stack {
     // The cleaner looks every 15 s by default.
@@ -37,6 +39,16 @@ pub(crate) async fn create(client: &Client, topic: &str, more: &[(&str, &str)]) 
 pub(crate) async fn end(client: &Client, partition: &TopicPartition) -> Offset {
     let listed = client.list_offsets(std::slice::from_ref(partition), OffsetSpec::Latest).await.unwrap();
     listed.into_iter().next().unwrap().1.unwrap().offset
+}
+
+/// Waits until the log ends at `end`: the marker of a transaction is written after its producer has heard that it ended.
+pub(crate) async fn ends_at(client: &Client, partition: &TopicPartition, expected: Offset) {
+    let reached = async {
+        while end(client, partition).await != expected {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.expect("the log ends where it should");
 }
 
 /// Java's producer; give it the commands of `Produce.java`.
