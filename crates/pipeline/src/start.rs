@@ -19,10 +19,6 @@ use crate::sink::{Decode, Sink, WriteError};
 
 /// Pause between attempts while Kafka or the sink is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// How long letters wait for others, and how long under a flood of them: a batch, and so its partitions, waits for its
-/// letters.
-const LETTER_LINGER: Duration = Duration::from_millis(2);
-const LETTER_LINGER_MAX: Duration = Duration::from_millis(5);
 
 /// Runs a pipeline until `context.shutdown`, then drains it.
 ///
@@ -91,8 +87,7 @@ async fn wait_for_sink<S: Sink>(sink: &S, component: &Component) -> Result<(), E
 }
 
 async fn publisher(settings: &Settings, client: &Client, topic: &str) -> Result<DeadLetterPublisher, kafka::Error> {
-    let config = ProducerConfig { linger: LETTER_LINGER, linger_max: LETTER_LINGER_MAX, ..ProducerConfig::standard() };
-    let producer = Producer::new(client.clone(), config);
+    let producer = Producer::new(client.clone(), ProducerConfig::standard());
     let config = DeadLetterConfig {
         topic: Arc::from(topic),
         group: settings.policy.group.clone(),
