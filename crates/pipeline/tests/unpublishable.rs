@@ -102,13 +102,25 @@ async fn prepare(topic: &str, letter_settings: &[(&str, &str)]) {
                 topic: Arc::from(topic),
                 partition: Some(PartitionId(partition)),
                 key: None,
-                value: Some(text.repeat(500).into()),
+                value: Some([text.as_bytes(), &noise()].concat().into()),
                 headers: vec![],
                 timestamp_ms: 1_795_441_689_633,
             };
             producer.send(record).await.unwrap().await.unwrap();
         }
     }
+}
+
+/// Two thousand bytes that no codec makes smaller: xorshift (Marsaglia 2003).
+fn noise() -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..250).flat_map(|_| next()).collect()
 }
 
 fn settings(topic: &str, kafka: ClientConfig) -> Settings {
